@@ -1,0 +1,36 @@
+"""The analyses: each folder here is one, found by its name.
+
+`spec.py` loads without torch and defines ``SPEC``; `compute.py` needs torch and defines ``compute``.
+"""
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from typing import cast
+
+from occluscope.analyses.contract import AnalysisSpec, Compute
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Every analysis there is, in alphabetical order."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg))
+
+
+@cache
+def spec(name: str) -> AnalysisSpec:
+    """The torch-free half of an analysis.
+
+    Raises
+    ------
+    KeyError
+        No analysis has this name.
+    """
+    if name not in names():
+        raise KeyError(name)
+    return cast("AnalysisSpec", import_module(f"{__name__}.{name}.spec").SPEC)
+
+
+def compute(name: str) -> Compute:
+    """The half of an analysis that runs the model; imports torch."""
+    return cast("Compute", import_module(f"{__name__}.{name}.compute").compute)

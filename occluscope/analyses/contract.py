@@ -1,0 +1,140 @@
+"""What an analysis gives, and what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from occluscope.errors import FieldError, InvalidInputError
+
+if TYPE_CHECKING:
+    from occluscope.models.card import ModelCard
+    from occluscope.models.loading import LoadedModel
+    from occluscope.preparation import Picture
+    from occluscope.results import Metric, NamedResult
+
+
+class Parameters(BaseModel):
+    """Base of every analysis's parameters: unknown names are refused and nothing is coerced silently."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """A picture as the control plane knows it: its id and its size in pixels, upright."""
+
+    id: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of a job that one worker does in one go.
+
+    images: ids of the pictures it needs.
+    steps: how much work it is, in whatever the analysis counts (occlusion: windows); its progress runs to this.
+    payload: what else `compute` must know, as JSON.
+    """
+
+    images: tuple[str, ...]
+    steps: int
+    payload: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ResultSpec:
+    """A result that an analysis gives. kind: one of `occluscope.results.KINDS`."""
+
+    name: str
+    kind: str
+    title: str
+    description: str
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A number that an analysis gives. unit: as in `occluscope.results.Metric`."""
+
+    name: str
+    title: str
+    description: str
+    unit: str | None = None
+
+
+@dataclass(frozen=True)
+class AnalysisSpec:
+    """The torch-free half of an analysis.
+
+    plan: splits a job into units. It is also where parameters are held against the model's card and the
+    pictures: it raises `InvalidInputError` with paths below ``params``.
+    headline: name of the result that a person should see first.
+    """
+
+    name: str
+    title: str
+    summary: str
+    parameters: type[Parameters]
+    plan: Callable[[Any, ModelCard, Sequence[ImageRef]], list[Unit]]
+    results: tuple[ResultSpec, ...]
+    metrics: tuple[MetricSpec, ...]
+    headline: str
+
+    def parse(self, params: Any) -> Parameters:
+        """Validate parameters as they came over the wire.
+
+        Raises
+        ------
+        InvalidInputError
+            With one error for each field that breaks a rule.
+        """
+        try:
+            return self.parameters.model_validate(params)
+        except ValidationError as error:
+            raise InvalidInputError(field_errors(error, "params")) from None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one unit gave."""
+
+    results: list[NamedResult]
+    metrics: list[Metric]
+
+
+class Compute(Protocol):
+    """The half of an analysis that runs the model.
+
+    pictures: the unit's pictures, prepared, in the order of `Unit.images`.
+    report: called with the number of steps done so far; it may raise `UnitAbortedError` to end the work.
+    """
+
+    def __call__(
+        self,
+        model: LoadedModel,
+        pictures: Sequence[Picture],
+        params: Any,
+        unit: Unit,
+        report: Callable[[int], None],
+    ) -> Outcome: ...
+
+
+def field_errors(error: ValidationError, *prefix: str) -> list[FieldError]:
+    """Pydantic's findings as field errors, each path below `prefix`."""
+    return [
+        FieldError(".".join([*prefix, *(str(step) for step in finding["loc"])]), _message(dict(finding)))
+        for finding in error.errors(include_url=False)
+    ]
+
+
+def _message(finding: dict[str, Any]) -> str:
+    message = str(finding["msg"]).removeprefix("Value error, ")
+    given = finding.get("input")
+    if finding["type"] == "missing" or not isinstance(given, str | int | float | bool):
+        return message
+    shown = repr(given)
+    return f"{message} (given {shown if len(shown) <= 80 else shown[:77] + '…'})"

@@ -1,0 +1,1 @@
+"""How a model is run on very many occluded copies of one picture."""

@@ -1,0 +1,5 @@
+"""Where a model comes from: its card (no torch) and its weights (torch)."""
+
+from occluscope.models.card import Layer, ModelCard, card, cards
+
+__all__ = ["Layer", "ModelCard", "card", "cards"]

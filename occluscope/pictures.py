@@ -1,0 +1,83 @@
+"""Reading pictures that strangers send: limits from the header first, then pixels, always upright RGB."""
+
+import io
+import warnings
+from typing import Final
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from occluscope.errors import InvalidPictureError
+
+MAX_PIXELS: Final = 64_000_000  # width × height, read from the header before anything is decoded
+MAX_ASPECT: Final = 100  # longer ÷ shorter side; a thread of pixels would be blown up to gigapixels by resizing
+FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N", "I")
+
+
+def decode(content: bytes) -> Image.Image:
+    """Decode a picture to upright 8-bit RGB.
+
+    EXIF rotation is applied; of an animation the first frame is taken; transparency is laid over white;
+    16-bit grey keeps its upper 8 bits; CMYK and palettes become RGB.
+
+    Raises
+    ------
+    InvalidPictureError
+        The bytes are empty, truncated, of no format in `FORMATS`, or over `MAX_PIXELS` or `MAX_ASPECT`.
+    """
+    picture = _open(content)
+    try:
+        picture.load()
+        return _to_rgb(ImageOps.exif_transpose(picture))
+    except InvalidPictureError:
+        raise
+    # Pillow's decoders raise many kinds (OSError, SyntaxError, ValueError, struct.error, EOFError) for damaged bytes.
+    except Exception as error:
+        raise InvalidPictureError("the picture is damaged or truncated: its pixels cannot be decoded") from error
+
+
+def format_of(content: bytes) -> str:
+    """Name the picture's format as Pillow does (``JPEG``, ``PNG``, …), from its bytes alone."""
+    return _open(content).format or "unknown"
+
+
+def _open(content: bytes) -> Image.Image:
+    """Read the header and hold it against the limits."""
+    if not content:
+        raise InvalidPictureError("the file is empty")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(content), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise InvalidPictureError(f"the picture is over the limit of {MAX_PIXELS:,} pixels") from error
+    except UnidentifiedImageError as error:
+        raise InvalidPictureError(f"not a picture in a format read here ({', '.join(FORMATS)})") from error
+    except Exception as error:
+        raise InvalidPictureError("the picture's header is damaged") from error
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise InvalidPictureError(
+            f"{width} × {height} is {width * height:,} pixels; the limit is {MAX_PIXELS:,}"
+        )
+    if max(width, height) > MAX_ASPECT * min(width, height):
+        raise InvalidPictureError(
+            f"{width} × {height} is longer than {MAX_ASPECT} times its shorter side; crop it first"
+        )
+    return picture
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode in _SIXTEEN_BIT:
+        grey = np.asarray(picture).astype(np.int64)
+        if grey.size and (grey.min() < 0 or grey.max() > 0xFFFF):
+            raise InvalidPictureError("32-bit grey levels are not read; save it with 8 or 16 bits")
+        return Image.fromarray((grey >> 8).astype(np.uint8), mode="L").convert("RGB")
+    if picture.mode == "F":
+        raise InvalidPictureError("floating-point grey levels are not read; save it with 8 or 16 bits")
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return picture.convert("RGB")

@@ -1,0 +1,81 @@
+"""From a picture to what the model sees of it: resize, crop, and where that lies on the original."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict
+
+Interpolation = Literal["bilinear", "bicubic"]
+_RESAMPLING: Final = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The rectangle of the original picture that the model's input shows.
+
+    left, top, right, bottom: pixels of the original (not whole: the input's pixels are resampled ones).
+    It may reach outside the picture where a crop larger than the resized picture was padded.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A prepared picture.
+
+    rgb: uint8 [height, width, 3], what the model is shown, before normalisation.
+    frame: where that lies on the original.
+    """
+
+    rgb: np.ndarray
+    frame: Frame
+
+
+class Preparation(BaseModel):
+    """How a model wants its pictures: shorter side to `resize`, centre `crop`, then (rgb/255 − mean)/std.
+
+    resize: pixels; crop: (height, width), pixels; mean, std: per channel R, G, B of rgb/255.
+    The same steps, to the pixel, as torchvision's ``Resize`` and ``CenterCrop`` on a PIL image.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    resize: int
+    crop: tuple[int, int]
+    interpolation: Interpolation
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def prepare(self, picture: Image.Image) -> Picture:
+        """Resize and crop an upright RGB picture."""
+        width, height = picture.size
+        if width <= height:
+            resized_width, resized_height = self.resize, int(self.resize * height / width)
+        else:
+            resized_width, resized_height = int(self.resize * width / height), self.resize
+        resized = picture.resize((resized_width, resized_height), _RESAMPLING[self.interpolation])
+        crop_height, crop_width = self.crop
+        top = _centred(resized_height, crop_height)
+        left = _centred(resized_width, crop_width)
+        cropped = resized.crop((left, top, left + crop_width, top + crop_height))
+        x_scale, y_scale = width / resized_width, height / resized_height
+        frame = Frame(
+            left * x_scale, top * y_scale, (left + crop_width) * x_scale, (top + crop_height) * y_scale
+        )
+        return Picture(np.array(cropped), frame)
+
+
+def _centred(length: int, crop: int) -> int:
+    """First pixel of a centred crop, rounded as torchvision's ``center_crop`` does (it pads when too short)."""
+    if crop > length:
+        return -((crop - length) // 2)
+    return round((length - crop) / 2.0)

@@ -1,0 +1,96 @@
+"""Results alone, as figures with axes, numbers and a title."""
+
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+
+from occluscope.rendering.scale import Scale, colours_of_classes, scale_of_numbers
+from occluscope.results import ClassMap, GridGeometry, Heatmap, Table
+
+_WIDTH: Final = 6.4  # inches at `_DPI`
+_DPI: Final = 100
+_LETTERS_WIDE: Final = 0.075  # inches a letter takes in a legend or a table
+
+
+def heatmap_figure(heatmap: Heatmap, title: str, colormap: str | None = None) -> Figure:
+    """A heatmap on the pixels of the model's input, with a colour bar."""
+    figure, axes = _canvas(heatmap.geometry, title)
+    scale = scale_of_numbers(heatmap.values, colormap)
+    _draw_cells(axes, heatmap.geometry, heatmap.values, scale)
+    bar = figure.colorbar(ScalarMappable(scale.norm, scale.colormap), ax=axes, fraction=0.046, pad=0.03)
+    bar.set_label(f"{heatmap.caption} [{heatmap.unit}]" if heatmap.unit not in heatmap.caption else heatmap.caption)
+    return figure
+
+
+def class_map_figure(class_map: ClassMap, title: str, colormap: str | None = None) -> Figure:
+    """A class map on the pixels of the model's input, with a legend from the most frequent class on."""
+    colours = colours_of_classes(class_map, colormap)
+    longest = max(len(label) for label, _ in colours.legend)
+    figure, axes = _canvas(class_map.geometry, title, width=_WIDTH + _LETTERS_WIDE * max(longest - 12, 0))
+    _draw_cells(axes, class_map.geometry, colours.ranks, colours.scale)
+    handles = [Patch(color=colour, label=label) for label, colour in colours.legend]
+    figure.legend(handles=handles, loc="outside right upper", title=class_map.caption, fontsize="small")
+    return figure
+
+
+def table_figure(table: Table, title: str) -> Figure:
+    """A table as a picture, numbers to three significant digits."""
+    header = [column.name for column in table.columns]
+    texts = [[_text(cell) for cell in row] for row in table.rows]
+    widths = [max(len(row[index]) for row in [header, *texts]) + 3 for index in range(len(header))]
+    figure = Figure(
+        figsize=(max(_LETTERS_WIDE * 1.2 * sum(widths), 3.2), 0.3 * (len(texts) + 1) + 0.5),
+        dpi=_DPI,
+        layout="constrained",
+    )
+    axes = figure.add_subplot()
+    axes.set_axis_off()
+    axes.set_title(title or table.caption, fontsize="medium")
+    drawn = axes.table(
+        texts,
+        colLabels=header,
+        colWidths=[width / sum(widths) for width in widths],
+        cellLoc="left",
+        colLoc="left",
+        bbox=(0, 0, 1, 1),
+        edges="horizontal",
+    )
+    drawn.auto_set_font_size(value=False)
+    drawn.set_fontsize(9)
+    for index in range(len(header)):
+        drawn[0, index].get_text().set_weight("bold")
+    return figure
+
+
+def rasterise(figure: Figure) -> Image.Image:
+    """Draw a figure's pixels: RGB."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+
+
+def _canvas(geometry: GridGeometry, title: str, width: float = _WIDTH) -> tuple[Figure, Axes]:
+    height, across = geometry.input_size
+    figure = Figure(figsize=(width, _WIDTH * 0.84 * height / across), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(xlim=(0, across), ylim=(height, 0), xlabel="x [px of the model's input]", ylabel="y [px]")
+    axes.set_aspect("equal")
+    axes.set_title(title)
+    return figure, axes
+
+
+def _draw_cells(axes: Axes, geometry: GridGeometry, values: np.ndarray, scale: Scale) -> None:
+    y, x = geometry.cell_edges()
+    axes.pcolormesh(x, y, np.ma.masked_invalid(values), cmap=scale.colormap, norm=scale.norm)
+
+
+def _text(cell: str | float | None) -> str:
+    if cell is None:
+        return ""
+    return f"{cell:.3g}" if isinstance(cell, float) else str(cell)

@@ -1,0 +1,97 @@
+"""Maps laid over the original picture, pixel for pixel, with a colour bar or legend beside it."""
+
+from typing import Final
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from PIL import Image
+
+from occluscope.rendering.figures import rasterise
+from occluscope.rendering.scale import colours_of_classes, scale_of_numbers
+from occluscope.results import ClassMap, GridGeometry, Heatmap
+
+_MARGIN_DPI_HEIGHT: Final = 480  # a margin this high is drawn at 100 dpi; higher ones in proportion
+_LEAST_MARGIN_HEIGHT: Final = 200  # pixels; below it a colour bar's numbers would run into each other
+_UNSEEN_DIMMING: Final = 0.45  # brightness of what the crop keeps from the model
+
+
+def overlay_heatmap(
+    heatmap: Heatmap, original: Image.Image, longer: int, alpha: float, colormap: str | None
+) -> Image.Image:
+    """Lay a heatmap over the original.
+
+    longer: pixels of the picture's longer side. alpha: opacity of the map; where signs differ, of its extremes.
+    What the model was not shown is dimmed; cells without a value stay clear.
+    """
+    scale = scale_of_numbers(heatmap.values, colormap)
+    picture = _blend(original, longer, heatmap.geometry, scale.overlay_rgba(heatmap.values), alpha)
+    margin = _margin_figure(picture.height, inches_wide=1.15)
+    axes = margin.add_axes((0.08, 0.06, 0.16, 0.88))
+    bar = margin.colorbar(ScalarMappable(scale.norm, scale.colormap), cax=axes)
+    bar.set_label(heatmap.caption)
+    return _beside(picture, margin)
+
+
+def overlay_class_map(
+    class_map: ClassMap, original: Image.Image, longer: int, alpha: float, colormap: str | None
+) -> Image.Image:
+    """Lay a class map over the original, with a legend; otherwise as `overlay_heatmap`."""
+    colours = colours_of_classes(class_map, colormap)
+    picture = _blend(original, longer, class_map.geometry, colours.scale.rgba(colours.ranks), alpha)
+    longest = max(len(label) for label, _ in colours.legend)
+    margin = _margin_figure(picture.height, inches_wide=0.75 + 0.085 * max(longest, len(class_map.caption)))
+    handles = [Patch(color=colour, label=label) for label, colour in colours.legend]
+    margin.legend(handles=handles, loc="upper left", title=class_map.caption, fontsize="small", frameon=False)
+    return _beside(picture, margin)
+
+
+def _blend(
+    original: Image.Image, longer: int, geometry: GridGeometry, rgba: np.ndarray, alpha: float
+) -> Image.Image:
+    """Blend cells [rows, columns, 4] over the picture; each picture pixel takes the colour of its cell."""
+    factor = longer / max(original.size)
+    size = (max(round(original.width * factor), 1), max(round(original.height * factor), 1))
+    picture = original if size == original.size else original.resize(size, Image.Resampling.LANCZOS)
+    pixels = np.asarray(picture, dtype=np.float32) / 255
+
+    frame, (height, width) = geometry.frame, geometry.input_size
+    y = _input_coordinate(picture.height, original.height, frame.top, frame.bottom, height)
+    x = _input_coordinate(picture.width, original.width, frame.left, frame.right, width)
+    edges_y, edges_x = geometry.cell_edges()
+    rows, in_rows = _cell_of(y, edges_y)
+    columns, in_columns = _cell_of(x, edges_x)
+
+    opacity = alpha * np.where(np.outer(in_rows, in_columns), rgba[..., 3][np.ix_(rows, columns)], 0)
+    blended = pixels + opacity[..., None] * (rgba[..., :3][np.ix_(rows, columns)] - pixels)
+    seen = np.outer((y >= 0) & (y < height), (x >= 0) & (x < width))
+    blended[~seen] *= _UNSEEN_DIMMING
+    return Image.fromarray((blended * 255).round().astype(np.uint8))
+
+
+def _input_coordinate(drawn: int, original: int, near: float, far: float, length: int) -> np.ndarray:
+    """For each drawn pixel's centre its place along one axis of the model's input, pixels."""
+    on_original = (np.arange(drawn) + 0.5) * original / drawn
+    return (on_original - near) / (far - near) * length
+
+
+def _cell_of(places: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index of the cell each place falls into, and whether it falls into one at all."""
+    index = np.searchsorted(edges, places, side="right") - 1
+    return index.clip(0, len(edges) - 2), (index >= 0) & (index <= len(edges) - 2)
+
+
+def _margin_figure(picture_height: int, inches_wide: float) -> Figure:
+    height = max(picture_height, _LEAST_MARGIN_HEIGHT)
+    dpi = 100 * max(height / _MARGIN_DPI_HEIGHT, 1.0)
+    return Figure(figsize=(inches_wide, height / dpi), dpi=dpi)
+
+
+def _beside(picture: Image.Image, margin: Figure) -> Image.Image:
+    """The picture on the left, the margin on the right, on white."""
+    strip = rasterise(margin)
+    whole = Image.new("RGB", (picture.width + strip.width, max(picture.height, strip.height)), "white")
+    whole.paste(picture, (0, 0))
+    whole.paste(strip, (picture.width, 0))
+    return whole

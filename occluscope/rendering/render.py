@@ -1,0 +1,81 @@
+"""The one way from a result to a PNG."""
+
+import io
+import threading
+from dataclasses import dataclass
+from typing import Final
+
+from matplotlib.figure import Figure
+from PIL import Image
+
+from occluscope.rendering.figures import class_map_figure, heatmap_figure, rasterise, table_figure
+from occluscope.rendering.overlay import overlay_class_map, overlay_heatmap
+from occluscope.results import ClassMap, Heatmap, Result, Table
+
+MAX_SIDE: Final = 4096  # pixels; an overlay's picture is drawn smaller beyond this
+_drawing = threading.Lock()  # matplotlib's text layout is not safe to use from two threads at once
+
+
+@dataclass(frozen=True)
+class DrawingOptions:
+    """How to draw.
+
+    overlay: on the original picture instead of alone. alpha: the map's opacity there, 0–1.
+    colormap: a name in `COLORMAPS`; none chooses by the values.
+    size: longer side of the picture in an overlay (none: the original's own), or width of a figure; pixels.
+    """
+
+    overlay: bool = False
+    alpha: float = 0.7
+    colormap: str | None = None
+    size: int | None = None
+
+
+def render_png(
+    result: Result, options: DrawingOptions, title: str = "", original: Image.Image | None = None
+) -> bytes:
+    """Draw a result.
+
+    title: written over a figure. original: the upright RGB picture that an overlay is laid on.
+
+    Raises
+    ------
+    ValueError
+        An overlay is asked of a kind that lies on no picture, or without the original.
+    """
+    with _drawing:
+        if options.overlay:
+            picture = _overlay(result, options, original)
+        else:
+            picture = rasterise(_figure(result, options, title))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _overlay(result: Result, options: DrawingOptions, original: Image.Image | None) -> Image.Image:
+    if original is None:
+        raise ValueError("this result belongs to no single picture")
+    longer = min(options.size or max(original.size), MAX_SIDE)
+    match result:
+        case Heatmap():
+            return overlay_heatmap(result, original, longer, options.alpha, options.colormap)
+        case ClassMap():
+            return overlay_class_map(result, original, longer, options.alpha, options.colormap)
+        case _:
+            raise ValueError(f"a {result.kind} cannot be laid over a picture")
+
+
+def _figure(result: Result, options: DrawingOptions, title: str) -> Figure:
+    match result:
+        case Heatmap():
+            figure = heatmap_figure(result, title, options.colormap)
+        case ClassMap():
+            figure = class_map_figure(result, title, options.colormap)
+        case Table():
+            figure = table_figure(result, title)
+        case _:
+            raise ValueError(f"nothing here draws a {result.kind}")
+    if options.size:
+        figure.set_dpi(options.size / figure.get_figwidth())
+    return figure

@@ -1,0 +1,32 @@
+"""The kinds of results: each has a JSON form, a picture, and the downloads its kind allows.
+
+API, store, worker and pages handle these kinds and never name an analysis.
+"""
+
+from occluscope.results.class_map import ClassMap
+from occluscope.results.grid import GridGeometry
+from occluscope.results.heatmap import Heatmap
+from occluscope.results.kind import Metric, NamedResult, Packed, Result
+from occluscope.results.table import Column, Table
+
+KINDS: dict[str, type[Result]] = {kind.kind: kind for kind in (Heatmap, ClassMap, Table)}
+
+
+def unpack(kind: str, packed: Packed) -> Result:
+    """Rebuild a result from what `Result.pack` gave."""
+    return KINDS[kind].unpack(packed)
+
+
+__all__ = [
+    "KINDS",
+    "ClassMap",
+    "Column",
+    "GridGeometry",
+    "Heatmap",
+    "Metric",
+    "NamedResult",
+    "Packed",
+    "Result",
+    "Table",
+    "unpack",
+]

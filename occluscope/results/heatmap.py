@@ -1,0 +1,52 @@
+"""heatmap: a 2-D map of float32 numbers with its geometry."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from occluscope.results.grid import GridGeometry
+from occluscope.results.kind import Json, Packed, Result
+
+
+@dataclass(frozen=True)
+class Heatmap(Result):
+    """A number for every cell of a grid.
+
+    values: float32 [rows, columns], NaN where nothing was measured.
+    geometry: where the cells lie.
+    unit: what the numbers count (``probability``).
+    caption: the quantity in words, with the class it speaks of.
+    """
+
+    kind: ClassVar[str] = "heatmap"
+    formats: ClassVar[tuple[str, ...]] = ("png", "npy", "json", "csv")
+
+    values: np.ndarray
+    geometry: GridGeometry
+    unit: str
+    caption: str
+
+    def pack(self) -> Packed:
+        meta = {"geometry": self.geometry.to_json(), "unit": self.unit, "caption": self.caption}
+        return Packed(meta, self.values)
+
+    @classmethod
+    def unpack(cls, packed: Packed) -> Self:
+        assert packed.array is not None  # noqa: S101 - the store keeps both halves in one row
+        geometry = GridGeometry.from_json(packed.meta["geometry"])
+        return cls(packed.array, geometry, packed.meta["unit"], packed.meta["caption"])
+
+    def to_json(self) -> Json:
+        return {"kind": self.kind, **self.pack().meta, "values": _shortest(self.values)}
+
+    def to_csv(self) -> str:
+        return "\n".join([f"y,x,{self.unit}", *self.geometry.csv_rows(self.values)]) + "\n"
+
+
+def _shortest(values: np.ndarray) -> list[list[Any]]:
+    """Nested lists whose decimals are the shortest that give the same float32 back; NaN as None."""
+    shortest = values.astype(str).astype(object)
+    flat = [None if text == "nan" else float(text) for text in shortest.ravel()]
+    columns = values.shape[1]
+    return [flat[start : start + columns] for start in range(0, len(flat), columns)]

@@ -1,0 +1,55 @@
+"""table: rows under typed columns."""
+
+import csv
+import io
+from dataclasses import asdict, dataclass
+from typing import ClassVar, Literal, Self
+
+from occluscope.results.kind import Json, Packed, Result
+
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column. type: of its cells; unit: what its numbers count, none for text or bare numbers."""
+
+    name: str
+    type: Literal["text", "integer", "number"]
+    unit: str | None = None
+
+
+@dataclass(frozen=True)
+class Table(Result):
+    """Rows of cells, each row as long as `columns`. caption: what the table shows, in words."""
+
+    kind: ClassVar[str] = "table"
+    formats: ClassVar[tuple[str, ...]] = ("png", "json", "csv")
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str
+
+    def pack(self) -> Packed:
+        return Packed(
+            {
+                "columns": [asdict(column) for column in self.columns],
+                "rows": [list(row) for row in self.rows],
+                "caption": self.caption,
+            }
+        )
+
+    @classmethod
+    def unpack(cls, packed: Packed) -> Self:
+        columns = tuple(Column(**column) for column in packed.meta["columns"])
+        return cls(columns, tuple(tuple(row) for row in packed.meta["rows"]), packed.meta["caption"])
+
+    def to_json(self) -> Json:
+        return {"kind": self.kind, **self.pack().meta}
+
+    def to_csv(self) -> str:
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow([column.name for column in self.columns])
+        writer.writerows(self.rows)
+        return buffer.getvalue()

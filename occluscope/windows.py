@@ -1,0 +1,98 @@
+"""Where the occluding window stands: the grid of its positions over a picture."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Size = tuple[int, int]  # height, width; pixels of the model's input
+
+
+@dataclass(frozen=True)
+class WindowGrid:
+    """Every position of one window over one picture, row by row.
+
+    window: (height, width), pixels.
+    origins_y, origins_x: the top and left pixel of each row and column of positions: 0, s, 2s, … and a last
+    one flush with the far edge where the steps do not land there.
+    """
+
+    window: Size
+    origins_y: tuple[int, ...]
+    origins_x: tuple[int, ...]
+
+    @classmethod
+    def over(cls, size: Size, window: Size, stride: Size) -> "WindowGrid":
+        """Lay the grid over a picture of `size`.
+
+        Raises
+        ------
+        ValueError
+            The window is larger than the picture, or a length is not positive.
+        """
+        return cls(
+            window,
+            _origins(size[0], window[0], stride[0]),
+            _origins(size[1], window[1], stride[1]),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of positions."""
+        return len(self.origins_y), len(self.origins_x)
+
+    def __len__(self) -> int:
+        return len(self.origins_y) * len(self.origins_x)
+
+    def origins(self) -> np.ndarray:
+        """All positions: int64 [positions, 2], (y, x), row by row."""
+        y, x = np.meshgrid(self.origins_y, self.origins_x, indexing="ij")
+        return np.stack([y.ravel(), x.ravel()], axis=1)
+
+    def centre(self, position: int) -> tuple[float, float]:
+        """Centre (y, x) of the position-th window, pixels of the input."""
+        row, column = divmod(position, len(self.origins_x))
+        return (
+            self.origins_y[row] + self.window[0] / 2,
+            self.origins_x[column] + self.window[1] / 2,
+        )
+
+    def mean_per_pixel(self, values: np.ndarray, size: Size) -> np.ndarray:
+        """Spread one value a window over the pixels that each covers, and average.
+
+        values: [rows, columns], one a position; size: the picture's (height, width).
+        Returns float64 [height, width]: at each pixel the mean value of the windows covering it, NaN where a
+        stride larger than the window leaves a pixel uncovered. Sums of rectangles by a 2-D difference array.
+        """
+        return _spread(self, values, size) / _covering(self, size)
+
+
+def count_positions(length: int, window: int, stride: int) -> int:
+    """Number of positions along one axis, without making them."""
+    steps, rest = divmod(length - window, stride)
+    return steps + 1 + (rest > 0)
+
+
+def _origins(length: int, window: int, stride: int) -> tuple[int, ...]:
+    if min(length, window, stride) < 1:
+        raise ValueError(f"length {length}, window {window} and stride {stride} must be positive")
+    if window > length:
+        raise ValueError(f"the window ({window}) is larger than the picture ({length})")
+    last = length - window
+    steps = range(0, last + 1, stride)
+    return (*steps, last) if steps[-1] != last else tuple(steps)
+
+
+def _spread(grid: WindowGrid, values: np.ndarray, size: Size) -> np.ndarray:
+    edges = np.zeros((size[0] + 1, size[1] + 1))
+    y, x = np.asarray(grid.origins_y), np.asarray(grid.origins_x)
+    height, width = grid.window
+    for rows, row_sign in ((y, 1.0), (y + height, -1.0)):
+        for columns, column_sign in ((x, 1.0), (x + width, -1.0)):
+            np.add.at(edges, np.ix_(rows, columns), row_sign * column_sign * values)
+    return edges.cumsum(axis=0).cumsum(axis=1)[:-1, :-1]
+
+
+def _covering(grid: WindowGrid, size: Size) -> np.ndarray:
+    """How many windows cover each pixel, NaN for none: whole numbers, so the sums are exact."""
+    counts = _spread(grid, np.ones(grid.shape), size)
+    return np.where(counts > 0, counts, np.nan)
