@@ -1,0 +1,61 @@
+"""Every setting, from the environment (``OCCLUSCOPE_…``), with its unit in its name."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What differs between one machine and several: URLs and limits."""
+
+    model_config = SettingsConfigDict(env_prefix="OCCLUSCOPE_", frozen=True)
+
+    database_url: str = Field(
+        default=f"sqlite:///{Path('.occluscope/occluscope.db')}",
+        description="SQLAlchemy URL: sqlite:///file or postgresql+psycopg://user:password@host/name",
+    )
+    broker_url: str = Field(
+        default="redis://127.0.0.1:6379/0",
+        description="Celery broker URL: redis://host:port/db or redis+socket:///path",
+    )
+    queue_name: str = Field(default="occluscope", description="Queue that workers consume")
+    api_threads: Annotated[int, Field(ge=1)] = Field(default=8, description="Threads of the API process")
+
+    max_body_bytes: Annotated[int, Field(ge=1)] = Field(
+        default=32 * 2**20, description="Largest request body, pictures included"
+    )
+    max_json_bytes: Annotated[int, Field(ge=1)] = Field(
+        default=2 * 2**20, description="Largest JSON request body"
+    )
+    max_images_per_job: Annotated[int, Field(ge=1)] = Field(default=10_000)
+    max_attempts: Annotated[int, Field(ge=1)] = Field(
+        default=3, description="How often a unit may be claimed before it fails"
+    )
+
+    lease_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=30.0, description="A running unit whose worker has not been heard of for this long is free again"
+    )
+    heartbeat_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=5.0, description="How often a worker renews its lease and says that it is there"
+    )
+    progress_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=0.25, description="Shortest time between two writes of a unit's progress"
+    )
+    reconcile_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=5.0, description="How often the reconciler looks for units that nobody was told of"
+    )
+    broker_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=2.0, description="How long publishing waits for the broker before it leaves it to the reconciler"
+    )
+    model_cache_size: Annotated[int, Field(ge=1)] = Field(
+        default=4, description="Models that a worker keeps loaded, the least recently used goes first"
+    )
+
+
+@cache
+def settings() -> Settings:
+    """This process's settings."""
+    return Settings()

@@ -1,0 +1,180 @@
+"""Jobs as their users see them: submitted, shown, listed, deleted."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from occluscope.analyses.contract import Unit as PlannedUnit
+from service.store.database import now
+from service.store.states import JobState, UnitState
+from service.store.tables import Artifact, Job, JobImage, Metric, Unit
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Steps done and to do, over all units. eta_seconds: estimated time left, none while nothing is known."""
+
+    done: int
+    total: int
+    eta_seconds: float | None
+
+
+def submit_job(
+    session: Session,
+    *,
+    analysis: str,
+    model: str,
+    params: dict[str, Any],
+    images: Sequence[str],
+    units: Sequence[PlannedUnit],
+    request_sha256: str,
+    idempotency_key: str | None = None,
+) -> Job:
+    """Write a job and its units, state ``queued``."""
+    job = Job(
+        analysis=analysis,
+        model=model,
+        params=params,
+        state=JobState.QUEUED,
+        idempotency_key=idempotency_key,
+        request_sha256=request_sha256,
+        created_at=now(),
+        images=[JobImage(position=position, image_id=image) for position, image in enumerate(images)],
+        units=[
+            Unit(
+                position=position,
+                images=list(unit.images),
+                payload=unit.payload,
+                steps_total=unit.steps,
+                state=UnitState.QUEUED,
+            )
+            for position, unit in enumerate(units)
+        ],
+    )
+    session.add(job)
+    session.flush()
+    return job
+
+
+def find_by_idempotency_key(session: Session, key: str) -> Job | None:
+    """The job that was submitted under this key."""
+    return session.scalar(select(Job).where(Job.idempotency_key == key))
+
+
+def find_job(session: Session, job_id: str) -> Job | None:
+    """One job."""
+    return session.get(Job, job_id)
+
+
+def delete_job(session: Session, job_id: str) -> bool:
+    """Delete a job with its units and results; a worker that still holds one of them finds its claim gone."""
+    return session.execute(delete(Job).where(Job.id == job_id).returning(Job.id)).first() is not None
+
+
+@dataclass(frozen=True)
+class JobPage:
+    """A page of jobs, newest first. cursor: of the next page, none on the last."""
+
+    jobs: list[Job]
+    cursor: str | None
+
+
+def list_jobs(
+    session: Session,
+    *,
+    state: str | None = None,
+    analysis: str | None = None,
+    limit: int = 50,
+    cursor: str | None = None,
+) -> JobPage:
+    """A page of jobs, by key: pages stay right while jobs come and go.
+
+    Raises
+    ------
+    ValueError
+        The cursor is none that this function gave.
+    """
+    query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+    if state:
+        query = query.where(Job.state == state)
+    if analysis:
+        query = query.where(Job.analysis == analysis)
+    if cursor:
+        created_at, job_id = _decode_cursor(cursor)
+        query = query.where(tuple_(Job.created_at, Job.id) < (created_at, job_id))
+    jobs = list(session.scalars(query))
+    more = len(jobs) > limit
+    jobs = jobs[:limit]
+    return JobPage(jobs, _encode_cursor(jobs[-1]) if more else None)
+
+
+def progress_of(session: Session, jobs: Sequence[Job]) -> dict[str, Progress]:
+    """Progress of several jobs, by id, in one query."""
+    query = (
+        select(Unit.job_id, func.sum(Unit.steps_done), func.sum(Unit.steps_total))
+        .where(Unit.job_id.in_([job.id for job in jobs]))
+        .group_by(Unit.job_id)
+    )
+    sums = {job_id: (int(done), int(total)) for job_id, done, total in session.execute(query)}
+    return {job.id: _progress(job, *sums.get(job.id, (0, 0))) for job in jobs}
+
+
+def images_of(session: Session, job_id: str) -> list[str]:
+    """The job's pictures, in the order they were given."""
+    query = select(JobImage.image_id).where(JobImage.job_id == job_id).order_by(JobImage.position)
+    return list(session.scalars(query))
+
+
+def results_of(session: Session, job_id: str) -> tuple[list[Metric], list[Artifact]]:
+    """What the job's finished units gave, in the order of units and of each analysis."""
+    metrics = (
+        select(Metric)
+        .join(Unit, Unit.id == Metric.unit_id)
+        .where(Metric.job_id == job_id)
+        .order_by(Unit.position, Metric.position)
+    )
+    artifacts = (
+        select(Artifact)
+        .join(Unit, Unit.id == Artifact.unit_id)
+        .where(Artifact.job_id == job_id)
+        .order_by(Unit.position, Artifact.position)
+    )
+    return list(session.scalars(metrics)), list(session.scalars(artifacts))
+
+
+def jobs_by_state(session: Session) -> dict[str, int]:
+    """How many jobs there are in each state."""
+    counts = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).tuples().all())
+    return {state: counts.get(state, 0) for state in JobState}
+
+
+def _progress(job: Job, done: int, total: int) -> Progress:
+    if job.finished_at:
+        return Progress(done, total, 0.0)
+    if not job.started_at or not done:
+        return Progress(done, total, None)
+    elapsed = (now() - job.started_at).total_seconds()
+    return Progress(done, total, round(max(elapsed, 0.0) / done * (total - done), 1))
+
+
+def _encode_cursor(job: Job) -> str:
+    key = json.dumps([job.created_at.isoformat(), job.id])
+    return base64.urlsafe_b64encode(key.encode()).decode()
+
+
+def _decode_cursor(cursor: str) -> tuple[datetime, str]:
+    try:
+        created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        moment = datetime.fromisoformat(created_at)
+    except (binascii.Error, ValueError, TypeError) as error:
+        raise ValueError("not a cursor from this list") from error
+    if not isinstance(job_id, str) or moment.tzinfo is None:
+        raise ValueError("not a cursor from this list")
+    return moment, job_id

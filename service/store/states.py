@@ -1,0 +1,28 @@
+"""The states of jobs and units."""
+
+from enum import StrEnum
+from typing import Final
+
+
+class JobState(StrEnum):
+    """``queued → running → succeeded | failed | cancelled``."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class UnitState(StrEnum):
+    """As a job's; a unit given back or left by a dead worker goes from running to queued again."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED_JOB: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+ENDED_UNIT: Final = frozenset({UnitState.SUCCEEDED, UnitState.FAILED, UnitState.CANCELLED})

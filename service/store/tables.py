@@ -1,0 +1,190 @@
+"""The tables. Images by their bytes, jobs split into units, and what units gave."""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+from uuid import uuid4
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from service.store.states import JobState, UnitState
+
+_ID: Final = 32  # hexadecimal digits of a UUID
+_NAME: Final = 100
+_SHA256: Final = 64  # hexadecimal digits
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment in UTC; SQLite forgets time zones, so they are given back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        return None if value is None else value.replace(tzinfo=value.tzinfo or UTC)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: UtcDateTime, dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012
+
+
+def new_id() -> str:
+    """An identifier that cannot be guessed."""
+    return uuid4().hex
+
+
+def _one_of(column: str, states: type[JobState | UnitState]) -> CheckConstraint:
+    names = ", ".join(f"'{state}'" for state in states)
+    return CheckConstraint(f"{column} IN ({names})", name=column)
+
+
+class Image(Base):
+    """A picture as it was uploaded; the same bytes stand here once."""
+
+    __tablename__ = "images"
+
+    id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
+    sha256: Mapped[str] = mapped_column(String(_SHA256), unique=True)
+    format: Mapped[str] = mapped_column(String(_NAME))
+    width: Mapped[int]  # pixels, upright
+    height: Mapped[int]
+    created_at: Mapped[datetime]
+    content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+
+
+class Job(Base):
+    """What a user asked for, and how far it is."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        _one_of("state", JobState),
+        Index(None, "created_at", "id"),  # the list: newest first, by key
+        Index(None, "state", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
+    analysis: Mapped[str] = mapped_column(String(_NAME))
+    model: Mapped[str] = mapped_column(String(_NAME))
+    params: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(_NAME))
+    error: Mapped[str | None] = mapped_column(Text)
+    idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
+    request_sha256: Mapped[str] = mapped_column(String(_SHA256))
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    images: Mapped[list["JobImage"]] = relationship(order_by="JobImage.position", cascade="all, delete-orphan")
+    units: Mapped[list["Unit"]] = relationship(order_by="Unit.position", cascade="all, delete-orphan")
+
+
+class JobImage(Base):
+    """A picture's place in a job."""
+
+    __tablename__ = "job_images"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    image_id: Mapped[str] = mapped_column(ForeignKey("images.id"), index=True)
+
+
+class Unit(Base):
+    """A piece of a job that one worker does in one go.
+
+    fence: grows by one with every claim; only the holder of the current number may write.
+    attempts: claims that were not given back.
+    leased_until: while running, when the claim runs out unless its worker renews it.
+    """
+
+    __tablename__ = "units"
+    __table_args__ = (
+        _one_of("state", UnitState),
+        UniqueConstraint("job_id", "position"),
+        Index(None, "state", "leased_until"),
+    )
+
+    id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    position: Mapped[int]
+    images: Mapped[list[Any]]  # ids, in the order the analysis wants them
+    payload: Mapped[dict[str, Any]]
+    steps_total: Mapped[int]
+    steps_done: Mapped[int] = mapped_column(default=0)
+    state: Mapped[str] = mapped_column(String(_NAME))
+    error: Mapped[str | None] = mapped_column(Text)
+    fence: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    worker_id: Mapped[str | None] = mapped_column(String(_NAME))
+    leased_until: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class Artifact(Base):
+    """A result of a unit. meta and array: as `occluscope.results.Packed`, the array in NPY format."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (UniqueConstraint("unit_id", "name", "image_id"),)
+
+    id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    unit_id: Mapped[str] = mapped_column(ForeignKey("units.id", ondelete="CASCADE"))
+    position: Mapped[int]  # in the order the analysis gave them
+    name: Mapped[str] = mapped_column(String(_NAME))
+    kind: Mapped[str] = mapped_column(String(_NAME))
+    image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"))
+    shape: Mapped[list[Any] | None]
+    sha256: Mapped[str] = mapped_column(String(_SHA256))
+    meta: Mapped[dict[str, Any]] = mapped_column(JSON, deferred=True)
+    array: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+
+
+class Metric(Base):
+    """A number that a unit gave."""
+
+    __tablename__ = "metrics"
+
+    id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    unit_id: Mapped[str] = mapped_column(ForeignKey("units.id", ondelete="CASCADE"), index=True)
+    position: Mapped[int]
+    name: Mapped[str] = mapped_column(String(_NAME))
+    value: Mapped[float]
+    unit: Mapped[str | None] = mapped_column(String(_NAME))
+    image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"))
+
+
+class Worker(Base):
+    """A worker process that consumes units, seen at its last heartbeat."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
+    device: Mapped[str] = mapped_column(String(_NAME))
+    started_at: Mapped[datetime]
+    seen_at: Mapped[datetime] = mapped_column(index=True)
