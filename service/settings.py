@@ -22,6 +22,10 @@ class Settings(BaseSettings):
         description="Celery broker URL: redis://host:port/db or redis+socket:///path",
     )
     queue_name: str = Field(default="occluscope", description="Queue that workers consume")
+    trusted_hosts: list[str] | None = Field(
+        default=["localhost", "127.0.0.1", "[::1]"],
+        description="Host names that requests may be addressed to; null for any, behind a proxy that checks",
+    )
     api_threads: Annotated[int, Field(ge=1)] = Field(default=8, description="Threads of the API process")
 
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(

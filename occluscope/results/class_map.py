@@ -21,6 +21,7 @@ class ClassMap(Result):
 
     kind: ClassVar[str] = "class_map"
     formats: ClassVar[tuple[str, ...]] = ("png", "npy", "json", "csv")
+    on_picture: ClassVar[bool] = True
 
     classes: np.ndarray
     labels: dict[int, str]

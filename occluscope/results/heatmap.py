@@ -21,6 +21,7 @@ class Heatmap(Result):
 
     kind: ClassVar[str] = "heatmap"
     formats: ClassVar[tuple[str, ...]] = ("png", "npy", "json", "csv")
+    on_picture: ClassVar[bool] = True
 
     values: np.ndarray
     geometry: GridGeometry

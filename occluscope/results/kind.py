@@ -23,6 +23,7 @@ class Result(ABC):
 
     kind: ClassVar[str]
     formats: ClassVar[tuple[str, ...]]  # downloads that this kind offers, the first is the default
+    on_picture: ClassVar[bool] = False  # whether it can be laid over its picture
 
     @abstractmethod
     def pack(self) -> Packed:

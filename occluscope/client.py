@@ -1,0 +1,252 @@
+"""Talking to a running service over HTTP.
+
+>>> client = Client("http://127.0.0.1:8000")  # doctest: +SKIP
+>>> image = client.upload(Path("cat.jpg"))  # doctest: +SKIP
+>>> job = client.submit("occlusion", "efficientnet_lite0", [image.id], {"window": 48})  # doctest: +SKIP
+>>> client.wait(job.id).state  # doctest: +SKIP
+'succeeded'
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+from uuid import uuid4
+
+import httpx
+from pydantic import BaseModel
+
+from occluscope.errors import FieldError, OccluscopeError
+
+DEFAULT_URL: Final = "http://127.0.0.1:8000"
+_FIRST_POLL_SECONDS: Final = 0.1
+_LONGEST_POLL_SECONDS: Final = 1.0
+
+
+class ApiError(OccluscopeError):
+    """The service refused a request. status: of HTTP; errors: the fields that break a rule."""
+
+    def __init__(self, status: int, detail: str, errors: Sequence[FieldError] = ()) -> None:
+        self.status = status
+        self.errors = tuple(errors)
+        fields = "".join(f"\n  {error.path}: {error.message}" for error in errors)
+        super().__init__(f"{detail}{fields}")
+
+
+class UnreachableError(OccluscopeError):
+    """No service answers at the address."""
+
+
+class Image(BaseModel):
+    """A stored picture. width, height: pixels, upright."""
+
+    id: str
+    sha256: str
+    format: str
+    width: int
+    height: int
+
+
+class Progress(BaseModel):
+    """Steps done and to do. eta_seconds: estimated time left, none while nothing is known."""
+
+    done: int
+    total: int
+    eta_seconds: float | None
+
+
+class Job(BaseModel):
+    """A job as it was when it was asked for."""
+
+    id: str
+    analysis: str
+    model: str
+    params: dict[str, Any]
+    state: str
+    progress: Progress
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: str | None
+    images: list[str] = []
+
+    @property
+    def ended(self) -> bool:
+        """Whether its state will not change any more."""
+        return self.state in ("succeeded", "failed", "cancelled")
+
+
+class Metric(BaseModel):
+    """A number. image: id of the picture it belongs to, if to one."""
+
+    name: str
+    value: float
+    unit: str | None
+    image: str | None
+
+
+class Artifact(BaseModel):
+    """A result to be downloaded. formats: in which; on_picture: whether it can be an overlay."""
+
+    id: str
+    name: str
+    kind: str
+    image: str | None
+    shape: list[int] | None
+    formats: list[str]
+    on_picture: bool
+    href: str
+
+
+class Results(BaseModel):
+    """What a job's finished units gave so far."""
+
+    metrics: list[Metric]
+    artifacts: list[Artifact]
+
+
+class Client:
+    """A service's HTTP API. url: its address, by default ``OCCLUSCOPE_URL`` or port 8000 on this machine.
+
+    Every method raises `ApiError` when the service refuses and `UnreachableError` when none answers.
+    """
+
+    def __init__(self, url: str | None = None, timeout_seconds: float = 30.0) -> None:
+        self.url = url or os.environ.get("OCCLUSCOPE_URL", DEFAULT_URL)
+        self._http = httpx.Client(base_url=self.url, timeout=timeout_seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    def upload(self, picture: Path | bytes) -> Image:
+        """Upload a picture from a file or from memory; the same bytes again give the same id."""
+        content = picture.read_bytes() if isinstance(picture, Path) else picture
+        return Image.model_validate(self._ask("POST", "/v1/images", files={"file": content}).json())
+
+    def models(self) -> list[dict[str, Any]]:
+        """Every model: name, source, input size, number of classes."""
+        return list(self._ask("GET", "/v1/models").json()["models"])
+
+    def model(self, name: str) -> dict[str, Any]:
+        """A model with its labels and layers."""
+        return dict(self._ask("GET", f"/v1/models/{name}").json())
+
+    def analyses(self) -> list[dict[str, Any]]:
+        """Every analysis with the JSON Schema of its parameters and its results' names and kinds."""
+        return list(self._ask("GET", "/v1/analyses").json()["analyses"])
+
+    def submit(
+        self,
+        analysis: str,
+        model: str,
+        images: Sequence[str],
+        params: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Job:
+        """Submit a job on pictures given by id; it runs when a worker is free.
+
+        idempotency_key: a submission repeated with the same key gives the same job; by default a new key.
+        """
+        request = {"analysis": analysis, "model": model, "images": list(images), "params": dict(params or {})}
+        headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
+        return Job.model_validate(self._ask("POST", "/v1/jobs", json=request, headers=headers).json())
+
+    def job(self, job_id: str) -> Job:
+        """A job's state and progress."""
+        return Job.model_validate(self._ask("GET", f"/v1/jobs/{job_id}").json())
+
+    def jobs(self, state: str | None = None, analysis: str | None = None) -> Iterator[Job]:
+        """Jobs, newest first, fetched page by page as they are asked for."""
+        query = {name: value for name, value in (("state", state), ("analysis", analysis)) if value}
+        while True:
+            page = self._ask("GET", "/v1/jobs", params=query).json()
+            yield from (Job.model_validate(job) for job in page["jobs"])
+            if not page["next_cursor"]:
+                return
+            query["cursor"] = page["next_cursor"]
+
+    def delete(self, job_id: str) -> None:
+        """Delete a job with its results."""
+        self._ask("DELETE", f"/v1/jobs/{job_id}")
+
+    def wait(self, job_id: str, on_progress: Callable[[Job], None] | None = None) -> Job:
+        """Poll until the job has ended. on_progress: called with the job after each poll."""
+        pause = _FIRST_POLL_SECONDS
+        while True:
+            job = self.job(job_id)
+            if on_progress:
+                on_progress(job)
+            if job.ended:
+                return job
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
+
+    def results(self, job_id: str) -> Results:
+        """What the job's finished units gave so far."""
+        return Results.model_validate(self._ask("GET", f"/v1/jobs/{job_id}/results").json())
+
+    def download(self, artifact: Artifact, format: str, **options: Any) -> bytes:  # noqa: A002 - the API's word
+        """One result as ``png``, ``npy``, ``json`` or ``csv``.
+
+        options: of the picture: ``overlay=1``, ``alpha``, ``colormap``, ``size``.
+        """
+        return self._ask("GET", artifact.href, params={"format": format, **options}).content
+
+    def save_results(
+        self, job_id: str, folder: Path, names: Mapping[str, str] | None = None
+    ) -> list[Path]:
+        """Write a job's results: every result in every format it has, its overlay, and ``metrics.json``.
+
+        names: what to call each picture, by id; by default image-1, image-2, … in the job's order.
+        Returns the files written.
+        """
+        if names is None:
+            names = {
+                image: f"image-{number}" for number, image in enumerate(self.job(job_id).images, start=1)
+            }
+        folder.mkdir(parents=True, exist_ok=True)
+        results = self.results(job_id)
+        written = []
+        for artifact in results.artifacts:
+            stem = f"{names[artifact.image]}-{artifact.name}" if artifact.image else artifact.name
+            contents = {f"{stem}.{form}": self.download(artifact, form) for form in artifact.formats}
+            if artifact.on_picture:
+                contents[f"{stem}-overlay.png"] = self.download(artifact, "png", overlay=1)
+            for name, content in contents.items():
+                (folder / name).write_bytes(content)
+                written.append(folder / name)
+        metrics = [
+            {**metric.model_dump(), "image": names.get(metric.image or "")} for metric in results.metrics
+        ]
+        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
+        return [*written, folder / "metrics.json"]
+
+    def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise UnreachableError(
+                f"no answer from {self.url} ({type(error).__name__}); is the service running?"
+            ) from error
+        if response.is_success:
+            return response
+        try:
+            problem = response.json()
+            errors = [FieldError(error["path"], error["message"]) for error in problem.get("errors", [])]
+            detail = problem["detail"]
+        except (ValueError, KeyError, TypeError):
+            raise ApiError(response.status_code, f"the service answered {response.status_code}") from None
+        raise ApiError(response.status_code, detail, errors)

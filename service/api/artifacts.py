@@ -1,0 +1,142 @@
+"""``/v1/artifacts``: one result, as picture, array, JSON or CSV."""
+
+import hashlib
+import json
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal
+
+from flask import Response, request
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import AfterValidator, Field
+from sqlalchemy.orm import Session
+
+from occluscope import __version__, analyses, pictures
+from occluscope.errors import FieldError
+from occluscope.rendering import COLORMAPS, DrawingOptions, render_png
+from occluscope.results import KINDS, Result
+from service.api.context import IdPath, Strict, context
+from service.api.problems import documented, invalid, not_found, problem
+from service.store.images import image_content
+from service.store.tables import Artifact, Job
+from service.store.units import stored_result
+
+blueprint = APIBlueprint("artifacts", __name__, url_prefix="/v1/artifacts", abp_tags=[Tag(name="artifacts")])
+
+MEDIA_TYPES: Final = {
+    "png": "image/png",
+    "npy": "application/x-npy",
+    "json": "application/json",
+    "csv": "text/csv",
+}
+
+
+def _known_colormap(name: str) -> str:
+    if name not in COLORMAPS:
+        raise ValueError("not one of matplotlib's colour maps, such as viridis, inferno or RdBu_r")
+    return name
+
+
+class ArtifactQuery(Strict):
+    """How to give the result; all but `format` speak of its picture."""
+
+    format: Literal["png", "npy", "json", "csv"] | None = Field(
+        default=None, description="Wins over the Accept header"
+    )
+    overlay: bool = Field(default=False, description="Lay it over the original picture")
+    alpha: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        default=DrawingOptions.alpha, description="Opacity of an overlay's map"
+    )
+    colormap: Annotated[str, AfterValidator(_known_colormap)] | None = Field(
+        default=None, description="A matplotlib colour map; without it the values decide"
+    )
+    size: Annotated[int, Field(ge=64, le=4096)] | None = Field(
+        default=None, description="Longer side of an overlay's picture, or width of a figure; pixels"
+    )
+
+
+@blueprint.get(
+    "/<id>",
+    summary="Download a result",
+    responses={
+        200: {
+            "description": "The result in the wanted format",
+            "content": {
+                media_type: {"schema": {"type": "string", "format": "binary"}}
+                for media_type in MEDIA_TYPES.values()
+            },
+        },
+        **documented(404, 406, 422),
+    },
+)
+def show(path: IdPath, query: ArtifactQuery) -> Response:
+    """PNG by default; results never change, so they may be kept for good."""
+    with context().database.reading() as session:
+        artifact = session.get(Artifact, path.id)
+        if artifact is None:
+            return not_found("artifact")
+        offered = KINDS[artifact.kind].formats
+        wanted = query.format or _negotiated(offered)
+        if wanted not in offered:
+            detail = f"A {artifact.kind} is given as {', '.join(offered)}."
+            return problem(HTTPStatus.NOT_ACCEPTABLE, detail)
+        response = Response(mimetype=MEDIA_TYPES[wanted])
+        response.set_etag(_etag(artifact, wanted, query))
+        response.vary.add("Accept")
+        response.cache_control.private = True
+        response.cache_control.immutable = True
+        response.cache_control.max_age = 365 * 24 * 3600
+        if request.if_none_match.contains(response.get_etag()[0] or ""):
+            response.status_code = HTTPStatus.NOT_MODIFIED
+            return response
+        try:
+            content = _content(session, artifact, wanted, query)
+        except ValueError as error:
+            return invalid([FieldError("overlay", str(error))])
+        filename = f"{artifact.name}-{artifact.id[:8]}.{wanted}"
+    response.set_data(content)
+    response.headers["Content-Disposition"] = f'inline; filename="{filename}"'
+    return response
+
+
+def _negotiated(offered: tuple[str, ...]) -> str | None:
+    """The client's first choice among what the kind offers; on a tie the kind's own order."""
+    media_types = {MEDIA_TYPES[name]: name for name in offered}
+    best = request.accept_mimetypes.best_match(list(media_types)) if request.accept_mimetypes else None
+    if best is None:
+        return None if request.accept_mimetypes else offered[0]
+    return media_types[best]
+
+
+def _etag(artifact: Artifact, wanted: str, query: ArtifactQuery) -> str:
+    drawn = query.model_dump(exclude={"format"}) if wanted == "png" else {}
+    facts = [artifact.sha256, wanted, drawn, __version__]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _content(session: Session, artifact: Artifact, wanted: str, query: ArtifactQuery) -> bytes | str:
+    result = stored_result(artifact)
+    match wanted:
+        case "npy":
+            return result.to_npy()
+        case "json":
+            return json.dumps(result.to_json())
+        case "csv":
+            return result.to_csv()
+        case _:
+            return _picture(session, artifact, result, query)
+
+
+def _picture(session: Session, artifact: Artifact, result: Result, query: ArtifactQuery) -> bytes:
+    options = DrawingOptions(**query.model_dump(exclude={"format"}))
+    original = None
+    if query.overlay and artifact.image_id:
+        stored = image_content(session, artifact.image_id)
+        original = pictures.decode(stored) if stored else None
+    return render_png(result, options, _title(session, artifact), original)
+
+
+def _title(session: Session, artifact: Artifact) -> str:
+    """What the result's analysis calls it."""
+    job: Any = session.get_one(Job, artifact.job_id)
+    titles = {result.name: result.title for result in analyses.spec(job.analysis).results}
+    return titles.get(artifact.name, artifact.name)

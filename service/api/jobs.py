@@ -1,0 +1,264 @@
+"""``/v1/jobs``: submit, show, list, delete, and what they gave."""
+
+import json
+from datetime import datetime
+from http import HTTPStatus
+from typing import Annotated, Any
+
+from flask import Response, jsonify, request, url_for
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import BaseModel, Field
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from occluscope.errors import FieldError
+from occluscope.results import KINDS
+from service.api.context import Context, IdPath, Strict, context
+from service.api.problems import documented, invalid, not_found, problem
+from service.api.submission import JobRequest, check_request
+from service.store import jobs as store
+from service.store.states import JobState
+from service.store.tables import Artifact, Job, Metric
+
+blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")])
+
+POLL_SECONDS = 1  # Retry-After of a job that has just been accepted
+
+
+class IdempotencyHeader(BaseModel):
+    """A key that makes a repeated submission give the same job."""
+
+    idempotency_key: Annotated[str | None, Field(alias="Idempotency-Key")] = Field(
+        default=None, min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$"
+    )
+
+
+class JobQuery(Strict):
+    """Which jobs to list."""
+
+    state: JobState | None = None
+    analysis: str | None = None
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    cursor: str | None = Field(default=None, description="`next_cursor` of the page before")
+
+
+class ProgressView(BaseModel):
+    """Steps done and to do. eta_seconds: estimated time left, null while nothing is known."""
+
+    done: int
+    total: int
+    eta_seconds: float | None
+
+
+class JobView(BaseModel):
+    """A job."""
+
+    id: str
+    analysis: str
+    model: str
+    params: dict[str, Any]
+    state: JobState
+    progress: ProgressView
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    error: str | None
+
+
+class JobDetail(JobView):
+    """A job with its pictures."""
+
+    images: list[str]
+
+
+class JobListView(BaseModel):
+    """A page of jobs, newest first. next_cursor: null on the last page."""
+
+    jobs: list[JobView]
+    next_cursor: str | None
+
+
+class MetricView(BaseModel):
+    """A number. image: the picture it belongs to, if to one."""
+
+    name: str
+    value: float
+    unit: str | None
+    image: str | None
+
+
+class ArtifactView(BaseModel):
+    """A result to be downloaded.
+
+    shape: of its array, if it has one. formats: in which it is given. on_picture: whether it can be an overlay.
+    """
+
+    id: str
+    name: str
+    kind: str
+    image: str | None
+    shape: list[int] | None
+    formats: list[str]
+    on_picture: bool
+    href: str
+
+
+class ResultsView(BaseModel):
+    """What the job's finished units gave so far."""
+
+    metrics: list[MetricView]
+    artifacts: list[ArtifactView]
+
+
+@blueprint.post(
+    "",
+    summary="Submit a job",
+    responses={202: JobDetail, **documented(400, 409, 413, 415, 422)},
+)
+def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
+    """Answers at once; the job runs when a worker is free."""
+    here, key, sha256 = context(), header.idempotency_key, body.sha256()
+    if key and (known := _submitted_before(here, key, sha256)):
+        return known
+    with here.database.reading() as session:
+        submission = check_request(session, body, here.settings.max_images_per_job)
+    try:
+        with here.database.writing() as session:
+            job = store.submit_job(
+                session,
+                analysis=body.analysis,
+                model=body.model,
+                params=submission.params,
+                images=body.images,
+                units=submission.units,
+                request_sha256=sha256,
+                idempotency_key=key,
+            )
+            unit_ids = [unit.id for unit in job.units]
+            answer = _accepted(session, job)
+    except IntegrityError:  # the same key came twice at once, and the other was first
+        if key and (known := _submitted_before(here, key, sha256)):
+            return known
+        raise
+    for unit_id in unit_ids:
+        if not here.queue.publish_unit(unit_id):
+            break
+    return answer
+
+
+@blueprint.get("", summary="List jobs", responses={200: JobListView, **documented(422)})
+def list_page(query: JobQuery) -> Response:
+    """Newest first, page by page."""
+    with context().database.reading() as session:
+        try:
+            page = store.list_jobs(session, **query.model_dump())
+        except ValueError as error:
+            return invalid([FieldError("cursor", str(error))])
+        progress = store.progress_of(session, page.jobs)
+        views = [_view(job, progress[job.id]) for job in page.jobs]
+    return jsonify(jobs=views, next_cursor=page.cursor)
+
+
+@blueprint.get("/<id>", summary="Show a job", responses={200: JobDetail, **documented(404)})
+def show(path: IdPath) -> Response:
+    """State, progress and what went wrong."""
+    with context().database.reading() as session:
+        job = store.find_job(session, path.id)
+        return jsonify(_detail(session, job)) if job else not_found("job")
+
+
+@blueprint.delete("/<id>", summary="Delete a job", responses={204: None, **documented(404)})
+def delete(path: IdPath) -> Response:
+    """With its results; a worker that runs it stops."""
+    with context().database.writing() as session:
+        deleted = store.delete_job(session, path.id)
+    return Response(status=HTTPStatus.NO_CONTENT) if deleted else not_found("job")
+
+
+@blueprint.get("/<id>/results", summary="Results of a job", responses={200: ResultsView, **documented(404)})
+def results(path: IdPath) -> Response:
+    """What is finished can be read while the rest still runs."""
+    with context().database.reading() as session:
+        if store.find_job(session, path.id) is None:
+            return not_found("job")
+        metrics, artifacts = store.results_of(session, path.id)
+        return jsonify(
+            metrics=[_metric(metric) for metric in metrics],
+            artifacts=[artifact_view(artifact) for artifact in artifacts],
+        )
+
+
+def artifact_view(artifact: Artifact) -> dict[str, Any]:
+    """An artifact as the API shows it."""
+    return ArtifactView(
+        id=artifact.id,
+        name=artifact.name,
+        kind=artifact.kind,
+        image=artifact.image_id,
+        shape=artifact.shape,
+        formats=list(KINDS[artifact.kind].formats),
+        on_picture=KINDS[artifact.kind].on_picture and artifact.image_id is not None,
+        href=url_for("artifacts.show", id=artifact.id),
+    ).model_dump()
+
+
+def _submitted_before(here: Context, key: str, sha256: str) -> Response | None:
+    with here.database.reading() as session:
+        job = store.find_by_idempotency_key(session, key)
+        if job is None:
+            return None
+        if job.request_sha256 != sha256:
+            return problem(HTTPStatus.CONFLICT, "This Idempotency-Key came with another request before.")
+        return _accepted(session, job)
+
+
+def _accepted(session: Session, job: Job) -> Response:
+    response = jsonify(_detail(session, job))
+    response.status_code = HTTPStatus.ACCEPTED
+    response.headers["Location"] = url_for("jobs.show", id=job.id)
+    response.headers["Retry-After"] = str(POLL_SECONDS)
+    return response
+
+
+def _detail(session: Session, job: Job) -> dict[str, Any]:
+    progress = store.progress_of(session, [job])[job.id]
+    return {**_view(job, progress), "images": store.images_of(session, job.id)}
+
+
+def _view(job: Job, progress: store.Progress) -> dict[str, Any]:
+    return JobView(
+        id=job.id,
+        analysis=job.analysis,
+        model=job.model,
+        params=job.params,
+        state=JobState(job.state),
+        progress=ProgressView(
+            done=progress.done, total=progress.total, eta_seconds=progress.eta_seconds
+        ),
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        error=job.error,
+    ).model_dump(mode="json")
+
+
+def _metric(metric: Metric) -> dict[str, Any]:
+    return MetricView(
+        name=metric.name, value=metric.value, unit=metric.unit, image=metric.image_id
+    ).model_dump()
+
+
+def checked_json() -> Response | None:
+    """Refuse a body that is no JSON before anything reads it; its message says where it breaks."""
+    if request.method != "POST" or request.blueprint != blueprint.name:
+        return None
+    if not request.is_json:
+        return problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the job as application/json.")
+    request.max_content_length = context().settings.max_json_bytes
+    try:
+        json.loads(request.get_data())
+    except RecursionError:
+        return problem(HTTPStatus.BAD_REQUEST, "The request's JSON is nested too deeply.")
+    except ValueError as error:
+        return problem(HTTPStatus.BAD_REQUEST, f"The request's body is no JSON: {error}.")
+    return None

@@ -1,0 +1,110 @@
+"""Every error as ``application/problem+json`` (RFC 9457); nothing internal leaks."""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from flask import Flask, Response, make_response
+from pydantic import BaseModel, Field, ValidationError
+from sqlalchemy.exc import InterfaceError, OperationalError
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from occluscope.analyses.contract import field_errors
+from occluscope.errors import FieldError, InvalidInputError
+
+MEDIA_TYPE: Final = "application/problem+json"
+_log = structlog.get_logger(__name__)
+
+
+class FieldProblem(BaseModel):
+    """One field that breaks a rule."""
+
+    path: str = Field(description="The field's way from the request's root, joined by dots")
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] = []
+
+
+def problem(status: int, detail: str, errors: Iterable[FieldError] = ()) -> Response:
+    """A problem response."""
+    content = Problem(
+        title=HTTPStatus(status).phrase,
+        status=status,
+        detail=detail,
+        errors=[FieldProblem(path=error.path, message=error.message) for error in errors],
+    )
+    response = make_response(content.model_dump_json(), status)
+    response.content_type = MEDIA_TYPE
+    return response
+
+
+def invalid(errors: Iterable[FieldError]) -> Response:
+    """422 with the fields that break a rule."""
+    return problem(HTTPStatus.UNPROCESSABLE_ENTITY, "Fields of the request break a rule.", errors)
+
+
+def not_found(what: str) -> Response:
+    """404."""
+    return problem(HTTPStatus.NOT_FOUND, f"There is no such {what}.")
+
+
+def invalid_request(error: ValidationError) -> Response:
+    """422 from pydantic's findings on path, query or body."""
+    return invalid(field_errors(error))
+
+
+def documented(*statuses: int) -> dict[int | str, Any]:
+    """The problem responses of an operation, for the OpenAPI document."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        str(status): {
+            "description": HTTPStatus(status).phrase,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in statuses
+    }
+
+
+def register(app: Flask, max_body_bytes: int) -> None:
+    """Answer every error of the app with a problem."""
+
+    @app.errorhandler(InvalidInputError)
+    def _invalid_input(error: InvalidInputError) -> Response:
+        return invalid(error.errors)
+
+    @app.errorhandler(RequestEntityTooLarge)
+    def _too_large(_error: RequestEntityTooLarge) -> Response:
+        message = f"The request's body is over its limit ({max_body_bytes:,} bytes; less for JSON)."
+        return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+
+    @app.errorhandler(HTTPException)
+    def _http(error: HTTPException) -> Response:
+        if error.response is not None and error.code is None:
+            return make_response(error.response)
+        answer = problem(error.code or HTTPStatus.INTERNAL_SERVER_ERROR, error.description or "")
+        for name, value in error.get_headers():
+            if name.lower() in ("allow", "retry-after"):
+                answer.headers[name] = value
+        return answer
+
+    @app.errorhandler(OperationalError)
+    @app.errorhandler(InterfaceError)
+    def _database(error: OperationalError | InterfaceError) -> Response:
+        _log.error("database out of reach", error=str(error.orig))
+        answer = problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database is out of reach; try again.")
+        answer.headers["Retry-After"] = "2"
+        return answer
+
+    @app.errorhandler(Exception)
+    def _unexpected(error: Exception) -> Response:
+        _log.exception("unexpected error", error=type(error).__name__)
+        return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; it has been logged.")

@@ -1,0 +1,121 @@
+"""From a job's request to its units: every check before a job exists."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic import Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from occluscope import analyses, models
+from occluscope.analyses.contract import AnalysisSpec, ImageRef, Parameters, Unit
+from occluscope.errors import FieldError, InvalidInputError
+from occluscope.models import ModelCard
+from service.api.context import Strict
+from service.store.tables import Image
+
+_SHOWN_ERRORS: Final = 20  # of one list; more would hide the others
+_QUERY_IDS: Final = 500  # ids asked for in one query; databases limit a query's variables
+
+
+class JobRequest(Strict):
+    """What to run, on which pictures."""
+
+    analysis: str = Field(description="Name of an analysis", examples=["occlusion"])
+    model: str = Field(description="Name of a model", examples=["efficientnet_lite0"])
+    images: list[str] = Field(description="Ids of pictures, each once", min_length=1)
+    params: dict[str, Any] = Field(default={}, description="Parameters, as the analysis's JSON Schema says")
+
+    def sha256(self) -> str:
+        """Equal for equal requests."""
+        content = json.dumps(self.model_dump(), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A request that passed every check."""
+
+    params: dict[str, Any]
+    units: list[Unit]
+
+
+def check_request(session: Session, request: JobRequest, max_images: int) -> Submission:
+    """Hold a request against the analyses, the models' cards and the stored pictures.
+
+    Raises
+    ------
+    InvalidInputError
+        Names every field that breaks a rule.
+    """
+    errors: list[FieldError] = []
+    spec = _spec(request.analysis, errors)
+    card = _card(request.model, errors)
+    images = _images(session, request.images, max_images, errors)
+    params = _params(spec, request.params, errors)
+    if errors or spec is None or card is None or params is None:
+        raise InvalidInputError(errors)
+    return Submission(params.model_dump(mode="json"), spec.plan(params, card, images))
+
+
+def _spec(name: str, errors: list[FieldError]) -> AnalysisSpec | None:
+    try:
+        return analyses.spec(name)
+    except KeyError:
+        errors.append(
+            FieldError("analysis", f"there is no such analysis; there are: {', '.join(analyses.names())}")
+        )
+        return None
+
+
+def _card(name: str, errors: list[FieldError]) -> ModelCard | None:
+    try:
+        return models.card(name)
+    except LookupError as error:
+        errors.append(FieldError("model", str(error.args[0])))
+        return None
+
+
+def _params(
+    spec: AnalysisSpec | None, given: dict[str, Any], errors: list[FieldError]
+) -> Parameters | None:
+    if spec is None:
+        return None
+    try:
+        return spec.parse(given)
+    except InvalidInputError as error:
+        errors.extend(error.errors)
+        return None
+
+
+def _images(
+    session: Session, ids: list[str], max_images: int, errors: list[FieldError]
+) -> list[ImageRef]:
+    if len(ids) > max_images:
+        errors.append(FieldError("images", f"{len(ids):,} pictures; the limit is {max_images:,}"))
+        return []
+    known = _known_images(session, ids)
+    first: dict[str, int] = {}
+    found: list[FieldError] = []
+    for position, image_id in enumerate(ids):
+        if image_id in first:
+            found.append(FieldError(f"images.{position}", f"the same picture as images.{first[image_id]}"))
+        elif image_id not in known:
+            found.append(FieldError(f"images.{position}", "there is no such picture"))
+        first.setdefault(image_id, position)
+    errors.extend(found[:_SHOWN_ERRORS])
+    return [] if found else [known[image_id] for image_id in ids]
+
+
+def _known_images(session: Session, ids: Iterable[str]) -> dict[str, ImageRef]:
+    askable = sorted({image_id for image_id in ids if image_id.isascii() and image_id.isalnum()})
+    known: dict[str, ImageRef] = {}
+    for start in range(0, len(askable), _QUERY_IDS):
+        query = select(Image.id, Image.width, Image.height).where(
+            Image.id.in_(askable[start : start + _QUERY_IDS])
+        )
+        known.update({row.id: ImageRef(row.id, row.width, row.height) for row in session.execute(query)})
+    return known

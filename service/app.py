@@ -1,0 +1,74 @@
+"""The Flask app: the API of version 1, the pages, and what guards them."""
+
+from http import HTTPStatus
+
+from flask import Response, jsonify, request
+from flask_openapi3 import Info, OpenAPI
+
+from occluscope import __version__
+from service.api import analyses, artifacts, health, images, jobs, models
+from service.api.context import KEY, Context
+from service.api.problems import Problem, documented, invalid_request, problem, register
+from service.logs import configure_logs
+from service.queue import Queue
+from service.settings import Settings, settings
+from service.store.database import Database
+from service.web import pages
+
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+def create_app(config: Settings | None = None) -> OpenAPI:
+    """Make the app; gunicorn calls this once a process."""
+    config = config or settings()
+    configure_logs()
+    app = OpenAPI(
+        "service",
+        info=Info(
+            title="Occluscope",
+            version=__version__,
+            description="Measures what a vision model looks at and what it does not care about.",
+        ),
+        doc_ui=False,
+        security_schemes={},
+        validation_error_status=HTTPStatus.UNPROCESSABLE_ENTITY,
+        validation_error_model=Problem,
+        validation_error_callback=invalid_request,
+        responses=documented(422, 500, 503),
+        static_folder=None,
+    )
+    app.config.update(
+        MAX_CONTENT_LENGTH=config.max_body_bytes,
+        TRUSTED_HOSTS=config.trusted_hosts,
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions[KEY] = Context(config, Database(config.database_url), Queue(config))
+    register(app, config.max_body_bytes)
+    app.before_request(refuse_other_sites)
+    app.before_request(jobs.checked_json)
+    app.after_request(harden)
+    for module in (images, models, analyses, jobs, artifacts, health):
+        app.register_api(module.blueprint)
+    app.register_blueprint(pages.blueprint)
+    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(app.api_doc))
+    return app
+
+
+def refuse_other_sites() -> Response | None:
+    """A page of another site, open in the browser of someone who can reach us, must not act in their name."""
+    if request.method in _SAFE_METHODS:
+        return None
+    if request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none"):
+        return None
+    return problem(HTTPStatus.FORBIDDEN, "Requests that change something are not taken from other sites' pages.")
+
+
+def harden(response: Response) -> Response:
+    """Headers that keep browsers from guessing types, framing us or running what is not ours."""
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    response.headers.setdefault("Referrer-Policy", "same-origin")
+    response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+    response.headers.setdefault(
+        "Content-Security-Policy", "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"
+    )
+    return response

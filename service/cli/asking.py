@@ -1,0 +1,190 @@
+"""Commands that ask a running service, at ``OCCLUSCOPE_URL`` or port 8000 on this machine."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from occluscope.client import Client, Job, Results
+from occluscope.errors import OccluscopeError
+
+_console = Console()
+_errors = Console(stderr=True)
+
+
+def submit(
+    analysis: Annotated[str, typer.Argument(help="Name of an analysis (see `analyses`).")],
+    image: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="A picture; repeat for more.")],
+    model: Annotated[str, typer.Option(help="Name of a model (see `models`).")] = "efficientnet_lite0",
+    param: Annotated[list[str] | None, typer.Option(help="name=value; the value as JSON or plain text.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Show progress until it has ended, then its numbers.")] = False,
+    output: Annotated[Path | None, typer.Option(help="With --wait: write the results into this folder.")] = None,
+) -> None:
+    """Submit a job."""
+    with _client() as client:
+        ids = [client.upload(path).id for path in image]
+        job = client.submit(analysis, model, ids, dict(_param(text) for text in param or []))
+        _console.print(job.id, highlight=False)
+        if not (wait or output):
+            return
+        job = wait_with_progress(client, job.id)
+        names = dict(zip(ids, _unique_stems(image), strict=True))
+        _print_results(client.results(job.id), names)
+        if output:
+            written = client.save_results(job.id, output, names)
+            _console.print(f"{len(written)} files in {output}")
+    if job.state != "succeeded":
+        _errors.print(f"[red]{job.state}: {job.error}[/red]")
+        raise typer.Exit(1)
+
+
+def jobs(
+    state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
+    analysis: Annotated[str | None, typer.Option(help="Only jobs of this analysis.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+) -> None:
+    """List jobs, newest first."""
+    table = Table("id", "analysis", "model", "state", "progress", "created")
+    with _client() as client:
+        for job in islice(client.jobs(state, analysis), limit):
+            table.add_row(
+                job.id,
+                job.analysis,
+                job.model,
+                job.state,
+                f"{job.progress.done}/{job.progress.total}",
+                _moment(job.created_at),
+            )
+    _console.print(table)
+
+
+def show(job_id: Annotated[str, typer.Argument(help="A job's id.")]) -> None:
+    """Show a job and the numbers it gave."""
+    with _client() as client:
+        job = client.job(job_id)
+        _console.print_json(job.model_dump_json())
+        names = {image: f"image-{number}" for number, image in enumerate(job.images, start=1)}
+        _print_results(client.results(job_id), names)
+
+
+def download(
+    job_id: Annotated[str, typer.Argument(help="A job's id.")],
+    output: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("occluscope-results"),
+) -> None:
+    """Write a job's results into a folder: pictures, overlays, arrays, tables and metrics.json."""
+    with _client() as client:
+        for path in client.save_results(job_id, output):
+            _console.print(path, highlight=False)
+
+
+def delete(job_id: Annotated[str, typer.Argument(help="A job's id.")]) -> None:
+    """Delete a job with its results."""
+    with _client() as client:
+        client.delete(job_id)
+
+
+def models(
+    name: Annotated[str | None, typer.Argument(help="A model's name, for its labels and layers.")] = None,
+) -> None:
+    """List the models, or show one."""
+    with _client() as client:
+        if name:
+            _console.print_json(json.dumps(client.model(name)))
+            return
+        table = Table("name", "source", "input", "classes")
+        for model in client.models():
+            height, width = model["input_size"]
+            table.add_row(model["name"], model["source"], f"{height} × {width}", str(model["classes"]))
+    _console.print(table)
+
+
+def analyses() -> None:
+    """List the analyses with their parameters and results."""
+    with _client() as client:
+        for analysis in client.analyses():
+            _console.print(f"[bold]{analysis['name']}[/bold]: {analysis['summary']}")
+            table = Table("parameter", "default", "meaning")
+            for name, schema in analysis["parameters"]["properties"].items():
+                table.add_row(name, json.dumps(schema.get("default")), schema.get("description", ""))
+            _console.print(table)
+            table = Table("result", "kind", "meaning")
+            for result in analysis["results"]:
+                table.add_row(result["name"], result["kind"], result["description"])
+            _console.print(table)
+
+
+def wait_with_progress(client: Client, job_id: str) -> Job:
+    """Draw a progress bar with the service's own estimate of the time left, until the job has ended."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Progress(*columns, console=_console) as bar:
+        task = bar.add_task("queued", total=None, left="")
+
+        def draw(job: Job) -> None:
+            eta = job.progress.eta_seconds
+            left = f"{eta:.0f} s left" if eta and not job.ended else ""
+            bar.update(
+                task,
+                description=job.state,
+                total=job.progress.total,
+                completed=job.progress.done,
+                left=left,
+                refresh=True,
+            )
+
+        return client.wait(job_id, draw)
+
+
+@contextmanager
+def _client() -> Iterator[Client]:
+    """A client whose errors are told in one line each, not as a traceback."""
+    try:
+        with Client() as client:
+            yield client
+    except OccluscopeError as error:
+        _errors.print(str(error), style="red", markup=False, highlight=False)
+        raise typer.Exit(1) from None
+
+
+def _param(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise typer.BadParameter(f"'{text}' is not name=value", param_hint="--param")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _unique_stems(paths: list[Path]) -> list[str]:
+    """File names without their ending; numbered where two are alike."""
+    stems = [path.stem for path in paths]
+    return [
+        stem if stems.count(stem) == 1 else f"{stem}-{number}" for number, stem in enumerate(stems, start=1)
+    ]
+
+
+def _print_results(results: Results, names: dict[str, str]) -> None:
+    table = Table("image", "metric", "value", "unit")
+    for metric in results.metrics:
+        table.add_row(
+            names.get(metric.image or "", ""), metric.name, f"{metric.value:.6g}", metric.unit or ""
+        )
+    if table.rows:
+        _console.print(table)
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
