@@ -205,18 +205,14 @@ class Client:
         """
         return self._ask("GET", artifact.href, params={"format": format, **options}).content
 
-    def save_results(
-        self, job_id: str, folder: Path, names: Mapping[str, str] | None = None
-    ) -> list[Path]:
+    def save_results(self, job_id: str, folder: Path, names: Mapping[str, str] | None = None) -> list[Path]:
         """Write a job's results: every result in every format it has, its overlay, and ``metrics.json``.
 
         names: what to call each picture, by id; by default image-1, image-2, … in the job's order.
         Returns the files written.
         """
         if names is None:
-            names = {
-                image: f"image-{number}" for number, image in enumerate(self.job(job_id).images, start=1)
-            }
+            names = {image: f"image-{number}" for number, image in enumerate(self.job(job_id).images, start=1)}
         folder.mkdir(parents=True, exist_ok=True)
         results = self.results(job_id)
         written = []
@@ -228,9 +224,7 @@ class Client:
             for name, content in contents.items():
                 (folder / name).write_bytes(content)
                 written.append(folder / name)
-        metrics = [
-            {**metric.model_dump(), "image": names.get(metric.image or "")} for metric in results.metrics
-        ]
+        metrics = [{**metric.model_dump(), "image": names.get(metric.image or "")} for metric in results.metrics]
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
         return [*written, folder / "metrics.json"]
 

@@ -58,9 +58,7 @@ def _open(content: bytes) -> Image.Image:
         raise InvalidPictureError("the picture's header is damaged") from error
     width, height = picture.size
     if width * height > MAX_PIXELS:
-        raise InvalidPictureError(
-            f"{width} × {height} is {width * height:,} pixels; the limit is {MAX_PIXELS:,}"
-        )
+        raise InvalidPictureError(f"{width} × {height} is {width * height:,} pixels; the limit is {MAX_PIXELS:,}")
     if max(width, height) > MAX_ASPECT * min(width, height):
         raise InvalidPictureError(
             f"{width} × {height} is longer than {MAX_ASPECT} times its shorter side; crop it first"

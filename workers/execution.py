@@ -53,7 +53,7 @@ class Executor:
             self._fail(claim, str(error))
         except (MemoryError, torch.OutOfMemoryError):
             self._fail(claim, f"out of memory while running {claim.model}")
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a model raises, its job must end with a reason
             _log.exception("unit failed")
             self._fail(claim, f"internal error ({type(error).__name__}); the worker's log has unit {claim.unit_id}")
         else:

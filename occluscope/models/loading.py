@@ -25,9 +25,7 @@ class LoadedModel:
     def tensor(self, rgb: np.ndarray) -> Tensor:
         """Normalise a prepared picture: uint8 [height, width, 3] → float32 [3, height, width] on the device."""
         scaled = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.device).permute(2, 0, 1).float() / 255
-        return (scaled - self._channels(self.card.preparation.mean)) / self._channels(
-            self.card.preparation.std
-        )
+        return (scaled - self._channels(self.card.preparation.mean)) / self._channels(self.card.preparation.std)
 
     def colour(self, rgb: Sequence[float]) -> Tensor:
         """Normalise one colour, RGB 0–255: float32 [3, 1, 1] on the device."""

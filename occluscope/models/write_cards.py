@@ -21,9 +21,7 @@ _HALF_STD: Final = (0.502, 0.502, 0.502)  # 128/255
 
 def made_cards() -> Iterator[ModelCard]:
     """Every card, made afresh from the installed packages."""
-    preparation = Preparation(
-        resize=256, crop=(224, 224), interpolation="bilinear", mean=_HALF, std=_HALF_STD
-    )
+    preparation = Preparation(resize=256, crop=(224, 224), interpolation="bilinear", mean=_HALF, std=_HALF_STD)
     yield _card("efficientnet_lite0", "bundled", "IMAGENET1K", preparation)
     for name in torchvision_models.list_models(module=torchvision_models):
         weights = torchvision_models.get_model_weights(name).DEFAULT
@@ -78,9 +76,7 @@ def _layers(model: nn.Module, input_size: tuple[int, int]) -> tuple[Layer, ...]:
 
     for name, module in model.named_modules():
         if name:
-            module.register_forward_hook(
-                lambda module, _given, output, name=name: note(name, module, output)
-            )
+            module.register_forward_hook(lambda module, _given, output, name=name: note(name, module, output))
     with torch.inference_mode():
         model.eval()(torch.empty(1, 3, *input_size, device="meta"))
     return tuple(found.values())

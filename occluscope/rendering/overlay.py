@@ -47,9 +47,7 @@ def overlay_class_map(
     return _beside(picture, margin)
 
 
-def _blend(
-    original: Image.Image, longer: int, geometry: GridGeometry, rgba: np.ndarray, alpha: float
-) -> Image.Image:
+def _blend(original: Image.Image, longer: int, geometry: GridGeometry, rgba: np.ndarray, alpha: float) -> Image.Image:
     """Blend cells [rows, columns, 4] over the picture; each picture pixel takes the colour of its cell."""
     factor = longer / max(original.size)
     size = (max(round(original.width * factor), 1), max(round(original.height * factor), 1))

@@ -31,9 +31,7 @@ class DrawingOptions:
     size: int | None = None
 
 
-def render_png(
-    result: Result, options: DrawingOptions, title: str = "", original: Image.Image | None = None
-) -> bytes:
+def render_png(result: Result, options: DrawingOptions, title: str = "", original: Image.Image | None = None) -> bytes:
     """Draw a result.
 
     title: written over a figure. original: the upright RGB picture that an overlay is laid on.
@@ -44,10 +42,7 @@ def render_png(
         An overlay is asked of a kind that lies on no picture, or without the original.
     """
     with _drawing:
-        if options.overlay:
-            picture = _overlay(result, options, original)
-        else:
-            picture = rasterise(_figure(result, options, title))
+        picture = _overlay(result, options, original) if options.overlay else rasterise(_figure(result, options, title))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()

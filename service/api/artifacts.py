@@ -39,9 +39,7 @@ def _known_colormap(name: str) -> str:
 class ArtifactQuery(Strict):
     """How to give the result; all but `format` speak of its picture."""
 
-    format: Literal["png", "npy", "json", "csv"] | None = Field(
-        default=None, description="Wins over the Accept header"
-    )
+    format: Literal["png", "npy", "json", "csv"] | None = Field(default=None, description="Wins over the Accept header")
     overlay: bool = Field(default=False, description="Lay it over the original picture")
     alpha: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
         default=DrawingOptions.alpha, description="Opacity of an overlay's map"
@@ -61,8 +59,7 @@ class ArtifactQuery(Strict):
         200: {
             "description": "The result in the wanted format",
             "content": {
-                media_type: {"schema": {"type": "string", "format": "binary"}}
-                for media_type in MEDIA_TYPES.values()
+                media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES.values()
             },
         },
         **documented(404, 406, 422),

@@ -94,6 +94,4 @@ class _StoreCollector(Collector):
             for state, count in by_state.items():
                 gauge.add_metric([state], count)
             yield gauge
-        yield GaugeMetricFamily(
-            "occluscope_workers", "Workers heard of lately", value=_workers(self._here) or 0
-        )
+        yield GaugeMetricFamily("occluscope_workers", "Workers heard of lately", value=_workers(self._here) or 0)

@@ -37,14 +37,13 @@ def view(image: Image) -> dict[str, Any]:
     return ImageView.model_validate(image, from_attributes=True).model_dump()
 
 
-@blueprint.post(
-    "", summary="Upload a picture", responses={201: ImageView, 200: ImageView, **documented(413, 415, 422)}
-)
+@blueprint.post("", summary="Upload a picture", responses={201: ImageView, 200: ImageView, **documented(413, 415, 422)})
 def upload(form: UploadForm) -> Response:
     """The same bytes again give the same id, with status 200."""
     if request.mimetype != "multipart/form-data":
         return problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the picture as multipart/form-data, in a part named 'file'."
+            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+            "Send the picture as multipart/form-data, in a part named 'file'.",
         )
     if form.file is None:
         return invalid([FieldError("file", "a part named 'file' with the picture is missing")])

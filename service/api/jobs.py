@@ -232,9 +232,7 @@ def _view(job: Job, progress: store.Progress) -> dict[str, Any]:
         model=job.model,
         params=job.params,
         state=JobState(job.state),
-        progress=ProgressView(
-            done=progress.done, total=progress.total, eta_seconds=progress.eta_seconds
-        ),
+        progress=ProgressView(done=progress.done, total=progress.total, eta_seconds=progress.eta_seconds),
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -243,9 +241,7 @@ def _view(job: Job, progress: store.Progress) -> dict[str, Any]:
 
 
 def _metric(metric: Metric) -> dict[str, Any]:
-    return MetricView(
-        name=metric.name, value=metric.value, unit=metric.unit, image=metric.image_id
-    ).model_dump()
+    return MetricView(name=metric.name, value=metric.value, unit=metric.unit, image=metric.image_id).model_dump()
 
 
 def checked_json() -> Response | None:

@@ -54,9 +54,7 @@ def show(path: ModelPath) -> Response:
         model = card(path.name)
     except LookupError:
         return not_found("model")
-    view = ModelView(
-        **_summary(model).model_dump(), labels=list(model.labels), layers=list(model.layers)
-    )
+    view = ModelView(**_summary(model).model_dump(), labels=list(model.labels), layers=list(model.layers))
     return jsonify(view.model_dump())
 
 

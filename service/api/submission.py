@@ -65,9 +65,7 @@ def _spec(name: str, errors: list[FieldError]) -> AnalysisSpec | None:
     try:
         return analyses.spec(name)
     except KeyError:
-        errors.append(
-            FieldError("analysis", f"there is no such analysis; there are: {', '.join(analyses.names())}")
-        )
+        errors.append(FieldError("analysis", f"there is no such analysis; there are: {', '.join(analyses.names())}"))
         return None
 
 
@@ -79,9 +77,7 @@ def _card(name: str, errors: list[FieldError]) -> ModelCard | None:
         return None
 
 
-def _params(
-    spec: AnalysisSpec | None, given: dict[str, Any], errors: list[FieldError]
-) -> Parameters | None:
+def _params(spec: AnalysisSpec | None, given: dict[str, Any], errors: list[FieldError]) -> Parameters | None:
     if spec is None:
         return None
     try:
@@ -91,9 +87,7 @@ def _params(
         return None
 
 
-def _images(
-    session: Session, ids: list[str], max_images: int, errors: list[FieldError]
-) -> list[ImageRef]:
+def _images(session: Session, ids: list[str], max_images: int, errors: list[FieldError]) -> list[ImageRef]:
     if len(ids) > max_images:
         errors.append(FieldError("images", f"{len(ids):,} pictures; the limit is {max_images:,}"))
         return []
@@ -114,8 +108,6 @@ def _known_images(session: Session, ids: Iterable[str]) -> dict[str, ImageRef]:
     askable = sorted({image_id for image_id in ids if image_id.isascii() and image_id.isalnum()})
     known: dict[str, ImageRef] = {}
     for start in range(0, len(askable), _QUERY_IDS):
-        query = select(Image.id, Image.width, Image.height).where(
-            Image.id.in_(askable[start : start + _QUERY_IDS])
-        )
+        query = select(Image.id, Image.width, Image.height).where(Image.id.in_(askable[start : start + _QUERY_IDS]))
         known.update({row.id: ImageRef(row.id, row.width, row.height) for row in session.execute(query)})
     return known

@@ -171,17 +171,13 @@ def _param(text: str) -> tuple[str, Any]:
 def _unique_stems(paths: list[Path]) -> list[str]:
     """File names without their ending; numbered where two are alike."""
     stems = [path.stem for path in paths]
-    return [
-        stem if stems.count(stem) == 1 else f"{stem}-{number}" for number, stem in enumerate(stems, start=1)
-    ]
+    return [stem if stems.count(stem) == 1 else f"{stem}-{number}" for number, stem in enumerate(stems, start=1)]
 
 
 def _print_results(results: Results, names: dict[str, str]) -> None:
     table = Table("image", "metric", "value", "unit")
     for metric in results.metrics:
-        table.add_row(
-            names.get(metric.image or "", ""), metric.name, f"{metric.value:.6g}", metric.unit or ""
-        )
+        table.add_row(names.get(metric.image or "", ""), metric.name, f"{metric.value:.6g}", metric.unit or "")
     if table.rows:
         _console.print(table)
 

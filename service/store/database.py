@@ -56,7 +56,7 @@ class Database:
 
 
 def now() -> datetime:
-    """This moment, UTC."""
+    """The present moment, UTC."""
     return datetime.now(UTC)
 
 

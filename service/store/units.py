@@ -89,9 +89,7 @@ def commit_unit(session: Session, claim: Claim, outcome: Outcome) -> bool:
     )
     if not ended:
         return False
-    session.add_all(
-        _artifact_row(claim, position, named) for position, named in enumerate(outcome.results)
-    )
+    session.add_all(_artifact_row(claim, position, named) for position, named in enumerate(outcome.results))
     session.add_all(
         Metric(
             job_id=claim.job_id,
@@ -111,9 +109,7 @@ def commit_unit(session: Session, claim: Claim, outcome: Outcome) -> bool:
 def fail_unit(session: Session, claim: Claim, error: str) -> bool:
     """End the unit with a reason for its user; false when the claim is gone."""
     _lock_job(session, claim)
-    if not _change(
-        session, claim, state=UnitState.FAILED, error=error, finished_at=now(), leased_until=None
-    ):
+    if not _change(session, claim, state=UnitState.FAILED, error=error, finished_at=now(), leased_until=None):
         return False
     _end_job_with_its_last_unit(session, claim.job_id)
     return True

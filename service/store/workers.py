@@ -30,9 +30,5 @@ def forget_silent_workers(session: Session, within_seconds: float) -> None:
 
 def live_workers(session: Session, within_seconds: float) -> int:
     """How many workers were heard of lately."""
-    query = (
-        select(func.count())
-        .select_from(Worker)
-        .where(Worker.seen_at >= now() - timedelta(seconds=within_seconds))
-    )
+    query = select(func.count()).select_from(Worker).where(Worker.seen_at >= now() - timedelta(seconds=within_seconds))
     return session.scalar(query) or 0

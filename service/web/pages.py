@@ -4,9 +4,7 @@ from flask import Blueprint, Response, make_response, render_template
 
 from occluscope import __version__
 
-blueprint = Blueprint(
-    "web", __name__, template_folder="templates", static_folder="static", static_url_path="/static"
-)
+blueprint = Blueprint("web", __name__, template_folder="templates", static_folder="static", static_url_path="/static")
 
 
 @blueprint.get("/")

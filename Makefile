@@ -1,0 +1,54 @@
+# Every target sets up what it needs by itself; `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: help install demo up test check format cards constraints clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(INSTALLED) ## make the environment in .venv, with everything
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: $(INSTALLED) ## run the main job on real pictures; the answers are in demo-output/
+	@$(BIN)/python examples/demo.py
+
+up: $(INSTALLED) ## start the service on this machine and leave it running, with its page
+	@$(BIN)/occluscope up
+
+test: $(INSTALLED) ## run every test
+	$(BIN)/python -m pytest
+
+check: $(INSTALLED) ## format, lint, types, import rule, 'service loads without torch'
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tests/torch_free.py
+
+format: $(INSTALLED) ## format the code and mend what the linter can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+cards: $(INSTALLED) ## write the models' cards anew, after torchvision has changed
+	$(BIN)/python -m occluscope.models.write_cards
+
+constraints: ## pin the newest versions that go together, in constraints.txt
+	rm -rf .venv-newest
+	$(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --editable '.[dev]'
+	.venv-newest/bin/python -m pip freeze --exclude-editable > constraints.txt
+	rm -rf .venv-newest
+
+clean: ## remove the environment, the state and the demo's output
+	rm -rf .venv .venv-newest .occluscope demo-output

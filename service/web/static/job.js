@@ -1,0 +1,106 @@
+// A job's page: progress while it runs, each picture's results as soon as its unit is done.
+import { ask, element, ended, showError, timeLeft } from "./api.js";
+
+const REFRESH_MS = 700;
+const byId = (id) => document.getElementById(id);
+const jobId = byId("job").dataset.job;
+let specs = {};   // results by name, as the job's analysis describes them
+let metricSpecs = {};
+let results = { metrics: [], artifacts: [] };
+let images = [];
+
+async function refresh() {
+  try {
+    const job = await ask(`/v1/jobs/${jobId}`);
+    showError(null);
+    await showJob(job);
+    const fresh = await ask(`/v1/jobs/${jobId}/results`);
+    if (fresh.artifacts.length !== results.artifacts.length) {
+      results = fresh;
+      showChoices();
+      showPictures();
+    }
+    if (ended(job)) return;
+  } catch (error) { showError(error); }
+  setTimeout(refresh, REFRESH_MS);
+}
+
+async function showJob(job) {
+  if (!images.length) {
+    images = job.images;
+    const analysis = await ask(`/v1/analyses/${job.analysis}`);
+    specs = Object.fromEntries(analysis.results.map((r) => [r.name, r]));
+    metricSpecs = Object.fromEntries(analysis.metrics.map((m) => [m.name, m]));
+    byId("which").dataset.headline = analysis.headline;
+    byId("title").textContent = `${analysis.title} · ${job.model}`;
+    byId("params").replaceChildren(...Object.entries(job.params).flatMap(
+      ([name, value]) => [element("dt", {}, name), element("dd", {}, JSON.stringify(value))]));
+  }
+  byId("state").textContent = job.state;
+  byId("state").className = `state ${job.state}`;
+  byId("progress").max = job.progress.total || 1;
+  byId("progress").value = job.progress.done;
+  byId("progress").hidden = ended(job);
+  byId("left").textContent = timeLeft(job);
+  byId("reason").hidden = !job.error;
+  byId("reason").textContent = job.error ?? "";
+}
+
+function showChoices() {
+  const names = [...new Set(results.artifacts.map((a) => a.name))];
+  const before = byId("which").value || byId("which").dataset.headline;
+  byId("which").replaceChildren(...names.map(
+    (name) => element("option", { value: name, selected: name === before }, specs[name]?.title ?? name)));
+  byId("drawing").hidden = !names.length;
+}
+
+function showPictures() {
+  const name = byId("which").value;
+  byId("meaning").textContent = specs[name]?.description ?? "";
+  const shown = results.artifacts.filter((a) => a.name === name);
+  const onPicture = shown.some((a) => a.on_picture);
+  for (const id of ["overlay", "alpha", "colormap"]) byId(id).disabled = !onPicture;
+  byId("alpha").disabled ||= !byId("overlay").checked;
+  byId("pictures").replaceChildren(...shown.map(card));
+}
+
+function card(artifact) {
+  const number = images.indexOf(artifact.image) + 1;
+  const title = specs[artifact.name]?.title ?? artifact.name;
+  return element("section", { className: "card" },
+    element("h1", {}, number ? `Picture ${number}: ${title}` : title),
+    element("img", { src: drawn(artifact), alt: title, loading: "lazy" }),
+    metrics(artifact.image), downloads(artifact));
+}
+
+function drawn(artifact) {
+  const query = new URLSearchParams({ format: "png" });
+  if (artifact.on_picture) {
+    if (byId("overlay").checked) { query.set("overlay", "1"); query.set("alpha", byId("alpha").value); }
+    if (byId("colormap").value) query.set("colormap", byId("colormap").value);
+  }
+  return `${artifact.href}?${query}`;
+}
+
+function metrics(image) {
+  return element("dl", {}, ...results.metrics.filter((m) => m.image === image).flatMap((m) => [
+    element("dt", { title: metricSpecs[m.name]?.description ?? "" }, metricSpecs[m.name]?.title ?? m.name),
+    element("dd", {}, `${Number(m.value.toPrecision(4)).toLocaleString()} ${m.unit ?? ""}`)]));
+}
+
+function downloads(artifact) {
+  return element("p", { className: "downloads" }, "Download: ", ...artifact.formats.map(
+    (format) => element("a", { href: `${artifact.href}?format=${format}`, download: "" }, format.toUpperCase())));
+}
+
+async function remove() {
+  if (!confirm("Delete this job and its results?")) return;
+  try {
+    await ask(`/v1/jobs/${jobId}`, { method: "DELETE" });
+    location.assign("/");
+  } catch (error) { showError(error); }
+}
+
+byId("delete").addEventListener("click", remove);
+for (const id of ["which", "overlay", "alpha", "colormap"]) byId(id).addEventListener("change", showPictures);
+refresh();
