@@ -57,7 +57,7 @@ class ModelCard(BaseModel):
         return _labels(self.label_set)
 
     def class_index(self, target: int | str) -> int:
-        """Index of a class given by index or by label (upper or lower case).
+        """Index of a class given by index or by label (in upper or lower case where that is no other class).
 
         Raises
         ------
@@ -71,7 +71,8 @@ class ModelCard(BaseModel):
                 f"{self.name} has classes 0 to {len(self.labels) - 1}, and the target is {_short(target)}"
             )
         wanted = target.casefold()
-        matches = [index for index, label in enumerate(self.labels) if label.casefold() == wanted]
+        exact = [index for index, label in enumerate(self.labels) if label == target]
+        matches = exact or [index for index, label in enumerate(self.labels) if label.casefold() == wanted]
         if len(matches) == 1:
             return matches[0]
         if matches:

@@ -41,6 +41,7 @@ async function showJob(job) {
   byId("progress").max = job.progress.total || 1;
   byId("progress").value = job.progress.done;
   byId("progress").hidden = ended(job);
+  byId("waiting").hidden = ended(job);
   byId("left").textContent = timeLeft(job);
   byId("reason").hidden = !job.error;
   byId("reason").textContent = job.error ?? "";

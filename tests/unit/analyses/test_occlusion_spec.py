@@ -1,0 +1,93 @@
+from typing import Any
+
+import pytest
+
+from occluscope import analyses
+from occluscope.analyses.contract import ImageRef
+from occluscope.errors import InvalidInputError
+from occluscope.models import card
+
+SPEC = analyses.spec("occlusion")
+LITE0 = card("efficientnet_lite0")
+PICTURES = [ImageRef("a", 600, 400), ImageRef("b", 20, 30)]
+
+
+def errors_of(params: Any) -> dict[str, str]:
+    with pytest.raises(InvalidInputError) as caught:
+        SPEC.plan(SPEC.parse(params), LITE0, PICTURES)
+    return {error.path: error.message for error in caught.value.errors}
+
+
+def test_defaults_are_the_papers() -> None:
+    params = SPEC.parse({}).model_dump()
+    assert (params["window"], params["stride"]) == ((32, 32), (16, 16))
+    assert (params["baseline"], params["target"]) == ("grey", "top1")
+
+
+def test_one_unit_a_picture_one_step_a_window() -> None:
+    units = SPEC.plan(SPEC.parse({"window": 32, "stride": [16, 200]}), LITE0, PICTURES)
+    assert [(unit.images, unit.steps) for unit in units] == [(("a",), 13 * 2), (("b",), 13 * 2)]
+
+
+def test_what_was_validated_validates_again_from_json() -> None:
+    params = SPEC.parse({"window": 48, "baseline": "value", "baseline_value": [1, 2, 3], "target": "espresso"})
+    assert SPEC.parse(params.model_dump(mode="json")) == params
+
+
+@pytest.mark.parametrize(
+    ("params", "path", "reason"),
+    [
+        ({"window": 0}, "params.window.0", "greater than or equal to 1"),
+        ({"window": [32, -1]}, "params.window.1", "greater than or equal to 1"),
+        ({"window": [32]}, "params.window.1", "required"),
+        ({"window": [1, 2, 3]}, "params.window", "at most 2"),
+        ({"window": "32"}, "params.window", "valid tuple"),
+        ({"window": 32.5}, "params.window", "valid tuple"),
+        ({"window": [32, 32.5]}, "params.window.1", "valid integer"),
+        ({"window": True}, "params.window", "valid tuple"),
+        ({"window": 10**30}, "params.window.0", "less than or equal to 100000"),
+        ({"window": [float("nan"), 3]}, "params.window.0", "valid integer"),
+        ({"window": [float("inf"), 3]}, "params.window.0", "valid integer"),
+        ({"window": 225}, "params.window", "larger than the input of efficientnet_lite0 (224 × 224)"),
+        ({"window": [10, 225]}, "params.window", "larger than the input"),
+        ({"stride": 0}, "params.stride.0", "greater than or equal to 1"),
+        ({"stride": None}, "params.stride", "valid tuple"),
+        ({"baseline": "pink"}, "params.baseline", "'grey', 'value' or 'image_mean'"),
+        ({"baseline": "value"}, "params.baseline_value", "needs a colour"),
+        ({"baseline_value": [0, 0, 0]}, "params.baseline_value", "baseline 'value' only"),
+        ({"baseline": "value", "baseline_value": [0, 0, 256]}, "params.baseline_value.2", "less than or equal to 255"),
+        ({"target": 1000}, "params.target", "classes 0 to 999"),
+        ({"target": -1}, "params.target", "classes 0 to 999"),
+        ({"target": "expresso"}, "params.target", "close to it: espresso"),
+        ({"target": "CARDIGAN"}, "params.target", "names classes [264, 474]"),
+        ({"target": 1.5}, "params.target.int", "valid integer"),
+        ({"method": "magic"}, "params.method", "'naive'"),
+        ({"windows": 3}, "params.windows", "not permitted"),
+        ([], "params", "valid dictionary"),
+    ],
+)
+def test_a_bad_parameter_is_named_with_the_reason(params: Any, path: str, reason: str) -> None:
+    found = errors_of(params)
+    assert path in found
+    assert reason in found[path]
+
+
+def test_too_many_windows_are_refused_before_they_are_made() -> None:
+    wide = LITE0.model_copy(update={"preparation": LITE0.preparation.model_copy(update={"crop": (400, 400)})})
+    with pytest.raises(InvalidInputError, match=r"params\.stride: .* 159,201 windows; the limit is 100,000"):
+        SPEC.plan(SPEC.parse({"window": 2, "stride": 1}), wide, PICTURES)
+
+
+def test_every_wrong_field_is_named_at_once() -> None:
+    assert set(errors_of({"window": 300, "baseline": "value", "target": "nothing like it"})) == {
+        "params.window",
+        "params.baseline_value",
+        "params.target",
+    }
+
+
+def test_its_schema_and_results_are_published() -> None:
+    schema = SPEC.parameters.model_json_schema()
+    assert schema["additionalProperties"] is False
+    assert all(field["description"] for field in schema["properties"].values())
+    assert SPEC.headline in {result.name for result in SPEC.results}

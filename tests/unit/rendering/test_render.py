@@ -1,0 +1,122 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from occluscope.preparation import Frame
+from occluscope.rendering import COLORMAPS, DrawingOptions, render_png
+from occluscope.rendering.scale import scale_of_numbers
+from occluscope.results import ClassMap, GridGeometry, Heatmap
+from occluscope.windows import WindowGrid
+from tests.unit.results.test_kinds import RESULTS
+
+GREY = 128
+ORIGINAL = Image.new("RGB", (400, 300), (GREY, GREY, GREY))
+# The input, 100 × 100, shows the original's square from (50, 0) to (350, 300): three pixels a pixel.
+GEOMETRY = GridGeometry.of_pixels((100, 100), Frame(50, 0, 350, 300))
+
+
+def drawn(result: Heatmap | ClassMap, **options: object) -> np.ndarray:
+    png = render_png(result, DrawingOptions(**options), "title", ORIGINAL)  # type: ignore[arg-type]
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int)
+
+
+def spot(value: float, elsewhere: float = 0.0) -> Heatmap:
+    """A map with one square of 10 × 10 that differs, at (y 20, x 70)."""
+    values = np.full((100, 100), elsewhere, dtype=np.float32)
+    values[20:30, 70:80] = value
+    return Heatmap(values, GEOMETRY, "probability", "drop")
+
+
+def test_an_overlay_keeps_the_originals_pixels_one_to_one() -> None:
+    picture = drawn(spot(1.0), overlay=True)
+    assert picture.shape[0] == 300
+    assert picture.shape[1] > 400  # the colour bar stands beside it
+
+
+def test_an_overlay_lies_where_the_model_looked() -> None:
+    picture = drawn(spot(1.0, -0.01), overlay=True, alpha=1.0)[:, :400]
+    red = np.argwhere(picture[..., 0] - picture[..., 2] > 60)
+    assert red.min(axis=0).tolist() == [60, 50 + 210]
+    assert red.max(axis=0).tolist() == [89, 50 + 239]
+
+
+def test_what_the_model_was_not_shown_is_dimmed_and_untinted() -> None:
+    outside = drawn(spot(1.0), overlay=True)[:, :50]
+    assert outside.max() < GREY
+    assert (outside == outside[..., :1]).all()
+
+
+def test_where_signs_differ_red_supports_blue_opposes_and_nothing_stays_clear() -> None:
+    values = np.zeros((100, 100), dtype=np.float32)
+    values[:30], values[70:] = 0.5, -0.5
+    picture = drawn(Heatmap(values, GEOMETRY, "probability", "drop"), overlay=True, alpha=1.0)
+    assert picture[30, 200, 0] > picture[30, 200, 2] + 60
+    assert picture[270, 200, 2] > picture[270, 200, 0] + 60
+    assert picture[150, 200].tolist() == [GREY] * 3
+
+
+def test_cells_without_a_value_stay_clear() -> None:
+    picture = drawn(spot(np.nan, 0.7), overlay=True, alpha=1.0)
+    assert picture[75, 275].tolist() == [GREY] * 3
+    assert picture[150, 200].tolist() != [GREY] * 3
+
+
+def test_alpha_zero_shows_the_picture_alone() -> None:
+    assert (drawn(spot(1.0, 0.5), overlay=True, alpha=0.0)[:, 50:350] == GREY).all()
+
+
+def test_size_is_the_pictures_longer_side() -> None:
+    picture = drawn(spot(1.0), overlay=True, size=800)
+    assert picture.shape[0] == 600
+    assert (picture[:, :100] < GREY).all()
+    assert drawn(spot(1.0), size=320).shape[1] == 320
+
+
+def test_a_class_map_gives_each_class_a_colour_and_names_it() -> None:
+    geometry = GridGeometry(WindowGrid.over((100, 100), (50, 50), (50, 50)), (100, 100), GEOMETRY.frame)
+    classes = ClassMap(np.array([[3, 3], [3, 9]], dtype=np.int32), {3: "cat", 9: "dog"}, geometry, "class")
+    picture = drawn(classes, overlay=True, alpha=1.0)
+    assert picture[75, 125].tolist() == picture[75, 275].tolist() == picture[225, 125].tolist()
+    assert picture[225, 275].tolist() != picture[75, 125].tolist()
+    legend = picture[:, 400:].reshape(-1, 3).tolist()
+    assert picture[75, 125].tolist() in legend
+    assert picture[225, 275].tolist() in legend
+
+
+def test_more_classes_than_colours_share_the_last() -> None:
+    grid = WindowGrid.over((100, 100), (10, 10), (10, 10))
+    classes = np.arange(100, dtype=np.int32).reshape(10, 10)
+    many = ClassMap(classes, {index: f"c{index}" for index in range(100)}, GridGeometry(grid, (100, 100), GEOMETRY.frame), "class")
+    picture = drawn(many, overlay=True, alpha=1.0)[:, 50:350].reshape(-1, 3)
+    assert len(np.unique(picture, axis=0)) == 11
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_every_kind_has_a_picture(kind: str) -> None:
+    picture = Image.open(io.BytesIO(render_png(RESULTS[kind], DrawingOptions(), "A title")))
+    colours = picture.convert("RGB").getcolors(1 << 24)
+    assert colours is not None
+    assert len(colours) > 10
+
+
+def test_a_map_of_one_value_is_drawn() -> None:
+    assert drawn(spot(0.25, 0.25), overlay=True).shape[0] == 300
+    assert np.isfinite(scale_of_numbers(np.full((2, 2), np.nan)).norm.vmax or np.nan)
+
+
+def test_a_table_lies_on_no_picture() -> None:
+    with pytest.raises(ValueError, match="cannot be laid over"):
+        render_png(RESULTS["table"], DrawingOptions(overlay=True), "", ORIGINAL)
+
+
+def test_an_overlay_needs_the_original() -> None:
+    with pytest.raises(ValueError, match="no single picture"):
+        render_png(spot(1.0), DrawingOptions(overlay=True))
+
+
+def test_every_colour_map_draws() -> None:
+    assert len(COLORMAPS) > 100
+    for name in COLORMAPS[::10]:
+        assert scale_of_numbers(np.array([[-1.0, 2.0]]), name).rgba(np.array([[0.5]])).shape == (1, 1, 4)

@@ -1,0 +1,77 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from occluscope.preparation import Frame
+from occluscope.results import KINDS, ClassMap, Column, GridGeometry, Heatmap, Packed, Result, Table, unpack
+from occluscope.windows import WindowGrid
+
+GEOMETRY = GridGeometry(WindowGrid.over((20, 30), (8, 6), (5, 12)), (20, 30), Frame(1.5, 2.0, 61.5, 42.0))
+SHAPE = GEOMETRY.grid.shape
+VALUES = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+VALUES[0, 1] = np.nan
+CLASSES = np.arange(12, dtype=np.int32).reshape(SHAPE) % 5
+
+RESULTS: dict[str, Result] = {
+    "heatmap": Heatmap(VALUES, GEOMETRY, "probability", "drop of p(cat)"),
+    "class_map": ClassMap(CLASSES, {index: f"class {index}" for index in range(5)}, GEOMETRY, "most probable"),
+    "table": Table(
+        (Column("label", "text"), Column("p", "number", "probability")), (("a, b", 0.1), ("c", None)), "caption"
+    ),
+}
+
+
+def test_every_kind_is_tried_here() -> None:
+    assert set(RESULTS) == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_packed_through_json_and_npy_it_comes_back_bit_for_bit(kind: str) -> None:
+    result = RESULTS[kind]
+    packed = result.pack()
+    array = np.load(io.BytesIO(result.to_npy())) if packed.array is not None else None
+    back = unpack(kind, Packed(json.loads(json.dumps(packed.meta)), array))
+    assert json.dumps(back.to_json()) == json.dumps(result.to_json())
+    if array is not None and packed.array is not None:
+        assert array.dtype == packed.array.dtype
+        assert array.tobytes() == packed.array.tobytes()
+
+
+def test_a_heatmaps_json_gives_the_same_floats_and_null_for_nothing_measured() -> None:
+    values = json.loads(json.dumps(RESULTS["heatmap"].to_json(), allow_nan=False))["values"]
+    assert values[0][1] is None
+    assert np.array_equal(np.array(values, dtype=np.float32), VALUES, equal_nan=True)
+
+
+def test_a_maps_csv_names_every_window_by_its_origin() -> None:
+    rows = list(csv.reader(io.StringIO(RESULTS["heatmap"].to_csv())))
+    assert rows[0] == ["y", "x", "probability"]
+    assert rows[2] == ["0", "12", ""]
+    grid = GEOMETRY.grid
+    assert [(int(y), int(x)) for y, x, _ in rows[1:]] == [tuple(origin) for origin in grid.origins().tolist()]
+    read = np.array([np.float32(value or "nan") for _, _, value in rows[1:]]).reshape(SHAPE)
+    assert np.array_equal(read, VALUES, equal_nan=True)
+
+
+def test_a_tables_csv_quotes_what_needs_it() -> None:
+    assert RESULTS["table"].to_csv() == 'label,p\n"a, b",0.1\nc,\n'
+
+
+def test_a_table_has_no_array() -> None:
+    with pytest.raises(TypeError, match="no array"):
+        RESULTS["table"].to_npy()
+
+
+def test_cells_meet_halfway_between_window_centres() -> None:
+    edges_y, edges_x = GEOMETRY.cell_edges()
+    assert GEOMETRY.grid.origins_y == (0, 5, 10, 12)  # centres 4, 9, 14, 16
+    assert edges_y.tolist() == [1.5, 6.5, 11.5, 15.0, 17.0]
+    assert edges_x.tolist() == [-3.0, 9.0, 21.0, 33.0]
+
+
+def test_pixels_are_cells_of_their_own() -> None:
+    edges_y, edges_x = GridGeometry.of_pixels((3, 4), GEOMETRY.frame).cell_edges()
+    assert (edges_y.tolist(), edges_x.tolist()) == ([0, 1, 2, 3], [0, 1, 2, 3, 4])

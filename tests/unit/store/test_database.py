@@ -1,0 +1,79 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+
+from service.store.database import Database
+from service.store.migrate import migrate
+from service.store.workers import forget_silent_workers, forget_worker, live_workers, note_worker
+from service.store.tables import Worker
+
+
+def test_sqlite_writes_ahead_and_keeps_foreign_keys(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'new folder' / 'store.db'}")
+    with database.reading() as session:
+        assert session.scalar(text("PRAGMA journal_mode")) == "wal"
+        assert session.scalar(text("PRAGMA foreign_keys")) == 1
+        assert session.scalar(text("PRAGMA busy_timeout")) == 30_000
+
+
+def test_a_reader_is_not_held_up_by_a_writer(database: Database) -> None:
+    with database.writing() as writer:
+        note_worker(writer, "w", "CPU")
+        writer.flush()
+        with database.reading() as reader:
+            assert reader.scalars(select(Worker.id)).all() == []
+
+
+def test_writers_in_several_processes_wait_for_each_other(tmp_path: Path) -> None:
+    """Each reads and then writes in one transaction: without the early lock SQLite would refuse some."""
+    url = f"sqlite:///{tmp_path / 'store.db'}"
+    database = Database(url)
+    migrate(database)
+    with database.writing() as session:
+        session.execute(text("CREATE TABLE counter (n INTEGER)"))
+        session.execute(text("INSERT INTO counter VALUES (0)"))
+    count = f"""
+from sqlalchemy import text
+from service.store.database import Database
+database = Database({url!r})
+for _ in range(100):
+    with database.writing() as session:
+        n = session.scalar(text("SELECT n FROM counter"))
+        session.execute(text("UPDATE counter SET n = :n"), {{"n": n + 1}})
+"""
+    processes = [subprocess.Popen([sys.executable, "-c", count]) for _ in range(4)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0, 0]
+    with database.reading() as session:
+        assert session.scalar(text("SELECT n FROM counter")) == 400
+
+
+def test_an_error_rolls_back(database: Database) -> None:
+    with pytest.raises(RuntimeError), database.writing() as session:
+        note_worker(session, "w", "CPU")
+        session.flush()
+        raise RuntimeError
+    with database.reading() as session:
+        assert live_workers(session, 1000) == 0
+
+
+def test_workers_are_live_while_they_are_heard_of(database: Database) -> None:
+    for _ in range(2):
+        with database.writing() as session:
+            note_worker(session, "a", "CPU")
+            note_worker(session, "b", "CPU")
+    with database.reading() as session:
+        assert live_workers(session, within_seconds=60) == 2
+        assert live_workers(session, within_seconds=0) == 0
+    with database.writing() as session:
+        forget_worker(session, "a")
+    with database.writing() as session:
+        forget_silent_workers(session, within_seconds=60)
+    with database.reading() as session:
+        assert live_workers(session, 60) == 1
+    with database.writing() as session:
+        forget_silent_workers(session, within_seconds=0)
+    with database.reading() as session:
+        assert live_workers(session, 60) == 0

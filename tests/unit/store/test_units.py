@@ -1,0 +1,235 @@
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from occluscope.results import Heatmap, Table
+from service.store.database import Database, now
+from service.store.jobs import delete_job, progress_of, results_of
+from service.store.tables import Artifact, Job, Metric, Unit
+from service.store.units import (
+    Claim,
+    claim_unit,
+    commit_unit,
+    fail_unit,
+    free_expired_units,
+    give_back_unit,
+    queued_units,
+    renew_lease,
+    report_progress,
+    stored_result,
+)
+from tests.unit.store.conftest import SubmitUnits, outcome
+
+LEASE_SECONDS = 30.0
+Write = Callable[[Session, Claim], bool]
+
+WRITES: dict[str, Write] = {
+    "commit": lambda session, claim: commit_unit(session, claim, outcome()),
+    "fail": lambda session, claim: fail_unit(session, claim, "reason"),
+    "renew": lambda session, claim: renew_lease(session, claim, LEASE_SECONDS),
+    "report": lambda session, claim: report_progress(session, claim, 50),
+    "give back": give_back_unit,
+}
+
+
+def try_claim(database: Database, unit_id: str, worker: str = "w") -> Claim | None:
+    with database.writing() as session:
+        return claim_unit(session, unit_id, worker, LEASE_SECONDS)
+
+
+def claim(database: Database, unit_id: str) -> Claim:
+    got = try_claim(database, unit_id)
+    assert got is not None
+    return got
+
+
+def write(database: Database, claimed: Claim, what: str) -> bool:
+    with database.writing() as session:
+        return WRITES[what](session, claimed)
+
+
+def states(database: Database, job_id: str) -> tuple[str, list[str]]:
+    with database.reading() as session:
+        job = session.get_one(Job, job_id)
+        units = session.scalars(select(Unit.state).where(Unit.job_id == job_id).order_by(Unit.position))
+        return job.state, list(units)
+
+
+def let_leases_run_out(database: Database, attempts: int = 3) -> list[str]:
+    """As if every worker had fallen silent; gives what is to be published again."""
+    with database.writing() as session:
+        session.execute(update(Unit).where(Unit.state == "running").values(leased_until=now() - timedelta(seconds=1)))
+    with database.writing() as session:
+        return free_expired_units(session, attempts)
+
+
+def rows(database: Database) -> int:
+    """Artifacts and metrics there are."""
+    with database.reading() as session:
+        return sum(session.scalar(select(func.count()).select_from(table)) or 0 for table in (Artifact, Metric))
+
+
+def test_a_claim_brings_all_that_the_unit_needs(database: Database, submit: SubmitUnits) -> None:
+    job_id, (unit_id, _) = submit(2)
+    got = claim(database, unit_id)
+    assert (got.job_id, got.fence, got.analysis, got.model) == (job_id, 1, "occlusion", "efficientnet_lite0")
+    assert got.params == {"window": [32, 32]}
+    assert (got.unit.steps, got.unit.payload) == (100, {"part": "a"})
+    assert len(got.unit.images) == 1
+    assert states(database, job_id) == ("running", ["running", "queued"])
+
+
+def test_second_delivery_claims_nothing(database: Database, submit: SubmitUnits) -> None:
+    _, (unit_id,) = submit()
+    claim(database, unit_id)
+    assert try_claim(database, unit_id, "another") is None
+
+
+def test_of_ten_deliveries_at_once_one_claims(database: Database, submit: SubmitUnits) -> None:
+    _, (unit_id,) = submit()
+    with ThreadPoolExecutor(10) as pool:
+        claims = list(pool.map(lambda number: try_claim(database, unit_id, f"w{number}"), range(10)))
+    assert sum(got is not None for got in claims) == 1
+
+
+def test_an_unknown_unit_claims_nothing(database: Database) -> None:
+    assert try_claim(database, "0" * 32) is None
+
+
+def test_committed_results_come_back_bit_for_bit(database: Database, submit: SubmitUnits) -> None:
+    job_id, (unit_id,) = submit()
+    claimed, given = claim(database, unit_id), outcome(7)
+    with database.writing() as session:
+        assert commit_unit(session, claimed, given)
+    assert states(database, job_id) == ("succeeded", ["succeeded"])
+    with database.reading() as session:
+        metrics, artifacts = results_of(session, job_id)
+        assert [(metric.name, metric.value, metric.unit) for metric in metrics] == [("seed", 7.0, "s")]
+        heatmap, table = (stored_result(artifact) for artifact in artifacts)
+        assert [artifact.shape for artifact in artifacts] == [[3, 4], None]
+    assert isinstance(heatmap, Heatmap)
+    assert isinstance(given.results[0].result, Heatmap)
+    assert heatmap.values.tobytes() == given.results[0].result.values.tobytes()
+    assert np.isnan(heatmap.values[0, 0])
+    assert heatmap.geometry == given.results[0].result.geometry
+    assert isinstance(table, Table)
+    assert table == given.results[1].result
+
+
+@pytest.mark.parametrize("what", WRITES)
+def test_a_write_under_an_old_fencing_number_is_refused(database: Database, submit: SubmitUnits, what: str) -> None:
+    job_id, (unit_id,) = submit()
+    old = claim(database, unit_id)
+    assert let_leases_run_out(database) == [unit_id]
+    new = claim(database, unit_id)
+    assert new.fence == old.fence + 1
+    assert write(database, old, what) is False
+    assert rows(database) == 0
+    assert states(database, job_id) == ("running", ["running"])
+    assert write(database, new, "commit") is True
+    assert rows(database) == 3
+
+
+@pytest.mark.parametrize("what", WRITES)
+def test_a_write_after_the_units_end_is_refused(database: Database, submit: SubmitUnits, what: str) -> None:
+    job_id, (unit_id,) = submit()
+    claimed = claim(database, unit_id)
+    assert write(database, claimed, "commit")
+    assert write(database, claimed, what) is False
+    assert rows(database) == 3
+    assert states(database, job_id) == ("succeeded", ["succeeded"])
+
+
+@pytest.mark.parametrize("what", WRITES)
+def test_a_write_to_a_deleted_job_is_refused(database: Database, submit: SubmitUnits, what: str) -> None:
+    job_id, (unit_id,) = submit()
+    claimed = claim(database, unit_id)
+    with database.writing() as session:
+        assert delete_job(session, job_id)
+    assert write(database, claimed, what) is False
+    assert rows(database) == 0
+
+
+def test_a_commit_that_breaks_leaves_nothing_and_can_be_tried_again(database: Database, submit: SubmitUnits) -> None:
+    job_id, (unit_id,) = submit()
+    claimed = claim(database, unit_id)
+    with pytest.raises(RuntimeError, match="power cut"), database.writing() as session:
+        commit_unit(session, claimed, outcome())
+        raise RuntimeError("power cut")
+    assert rows(database) == 0
+    assert states(database, job_id) == ("running", ["running"])
+    assert write(database, claimed, "commit")
+
+
+def test_a_job_ends_with_its_last_unit_and_fails_with_any(database: Database, submit: SubmitUnits) -> None:
+    job_id, unit_ids = submit(3)
+    claims = [claim(database, unit_id) for unit_id in unit_ids]
+    assert write(database, claims[0], "commit")
+    assert write(database, claims[1], "fail")
+    assert states(database, job_id) == ("running", ["succeeded", "failed", "running"])
+    assert write(database, claims[2], "commit")
+    assert states(database, job_id) == ("failed", ["succeeded", "failed", "succeeded"])
+    with database.reading() as session:
+        job = session.get_one(Job, job_id)
+        assert job.error == "1 of 3 units failed; the first: reason"
+        assert job.finished_at is not None
+    assert rows(database) == 6  # what succeeded is kept
+
+
+def test_last_units_that_end_at_once_end_the_job(database: Database, submit: SubmitUnits) -> None:
+    job_id, unit_ids = submit(8)
+    claims = [claim(database, unit_id) for unit_id in unit_ids]
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda claimed: write(database, claimed, "commit"), claims))
+    assert states(database, job_id)[0] == "succeeded"
+
+
+def test_a_unit_given_back_is_queued_and_no_attempt_is_lost(database: Database, submit: SubmitUnits) -> None:
+    job_id, (unit_id,) = submit()
+    for _ in range(5):
+        assert write(database, claim(database, unit_id), "give back")
+    assert states(database, job_id) == ("running", ["queued"])
+    claim(database, unit_id)
+    assert let_leases_run_out(database, attempts=2) == [unit_id]
+
+
+def test_a_unit_whose_workers_die_every_time_fails_and_so_does_its_job(
+    database: Database, submit: SubmitUnits
+) -> None:
+    job_id, (unit_id,) = submit()
+    for _ in range(2):
+        claim(database, unit_id)
+        assert let_leases_run_out(database, attempts=3) == [unit_id]
+    claim(database, unit_id)
+    assert let_leases_run_out(database, attempts=3) == []
+    assert states(database, job_id) == ("failed", ["failed"])
+    with database.reading() as session:
+        assert "died or fell silent 3 times" in (session.get_one(Job, job_id).error or "")
+
+
+def test_a_renewed_lease_does_not_run_out(database: Database, submit: SubmitUnits) -> None:
+    _, (unit_id,) = submit()
+    assert write(database, claim(database, unit_id), "renew")
+    with database.writing() as session:
+        assert free_expired_units(session, 3) == []
+
+
+def test_progress_sums_over_units(database: Database, submit: SubmitUnits) -> None:
+    job_id, unit_ids = submit(2)
+    assert write(database, claim(database, unit_ids[0]), "report")
+    with database.reading() as session:
+        progress = progress_of(session, [session.get_one(Job, job_id)])[job_id]
+    assert (progress.done, progress.total) == (50, 200)
+    assert progress.eta_seconds is not None
+
+
+def test_queued_units_come_oldest_job_first(database: Database, submit: SubmitUnits) -> None:
+    (_, first), (_, second) = submit(2), submit(1)
+    with database.reading() as session:
+        assert queued_units(session, 10) == [*first, *second]
+        assert queued_units(session, 1) == first[:1]

@@ -1,0 +1,108 @@
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from occluscope import pictures
+from occluscope.errors import InvalidPictureError
+from tests.conftest import encode, random_picture
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def halves(left: tuple[int, ...], right: tuple[int, ...], mode: str = "RGB") -> Image.Image:
+    picture = Image.new(mode, (40, 20), left)
+    picture.paste(right, (20, 0, 40, 20))
+    return picture
+
+
+def test_an_rgb_picture_comes_back_as_it_was() -> None:
+    picture = random_picture(1)
+    assert np.array_equal(np.asarray(pictures.decode(encode(picture))), np.asarray(picture))
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "GIF", "TIFF", "WEBP", "JPEG"])
+def test_every_format_is_read(form: str) -> None:
+    content = encode(halves(RED, BLUE), form)
+    decoded = pictures.decode(content)
+    assert pictures.format_of(content) == form
+    assert decoded.mode == "RGB"
+    np.testing.assert_allclose(decoded.getpixel((5, 5)), RED, atol=12)
+    np.testing.assert_allclose(decoded.getpixel((35, 5)), BLUE, atol=12)
+
+
+def test_sixteen_bit_grey_keeps_its_upper_eight_bits() -> None:
+    grey = np.array([[0, 0x1234, 0xFFFF]], dtype=np.uint16).repeat(3, axis=0)
+    decoded = np.asarray(pictures.decode(encode(Image.fromarray(grey))))
+    assert decoded[0, :, 0].tolist() == [0, 0x12, 0xFF]
+
+
+def test_cmyk_is_drawn_in_its_colours() -> None:
+    cmyk = Image.new("CMYK", (20, 20), (0, 255, 255, 0))  # magenta and yellow: red
+    np.testing.assert_allclose(pictures.decode(encode(cmyk, "JPEG")).getpixel((5, 5)), RED, atol=12)
+
+
+def test_transparency_is_laid_over_white() -> None:
+    layer = halves((255, 0, 0, 255), (0, 0, 255, 0), "RGBA")
+    decoded = pictures.decode(encode(layer))
+    assert (decoded.getpixel((5, 5)), decoded.getpixel((35, 5))) == (RED, (255, 255, 255))
+
+
+def test_a_palette_with_a_transparent_entry_is_laid_over_white() -> None:
+    palette = halves(RED, BLUE).quantize(2)
+    clear = palette.getpixel((35, 5))
+    decoded = pictures.decode(encode(palette, transparency=clear))
+    assert (decoded.getpixel((5, 5)), decoded.getpixel((35, 5))) == (RED, (255, 255, 255))
+
+
+def test_of_an_animation_the_first_frame_is_taken() -> None:
+    first, second = Image.new("RGB", (20, 20), RED), Image.new("RGB", (20, 20), BLUE)
+    content = encode(first, "GIF", save_all=True, append_images=[second])
+    assert pictures.decode(content).getpixel((5, 5)) == RED
+
+
+def test_exif_rotation_is_applied() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be shown turned a quarter clockwise: the left half comes to lie on top
+    decoded = pictures.decode(encode(halves(RED, BLUE), "JPEG", exif=exif, quality=95))
+    assert decoded.size == (20, 40)
+    np.testing.assert_allclose(decoded.getpixel((10, 5)), RED, atol=12)
+    np.testing.assert_allclose(decoded.getpixel((10, 35)), BLUE, atol=12)
+
+
+def test_one_pixel_is_a_picture() -> None:
+    assert pictures.decode(encode(Image.new("RGB", (1, 1), RED))).getpixel((0, 0)) == RED
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds next to nothing."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
+
+
+BAD = {
+    "empty": (b"", "empty"),
+    "random bytes": (np.random.default_rng(0).bytes(4096), "not a picture"),
+    "text": (b"hello, I am a JPEG", "not a picture"),
+    "a format not read here": (b"%PDF-1.7 ...", "not a picture"),
+    "truncated": (encode(random_picture(2, (200, 200)))[:5000], "damaged or truncated"),
+    "truncated header": (encode(random_picture(2))[:20], "not a picture|damaged"),
+    "bomb": (png_header(8001, 8001), "64,016,001 pixels; the limit is 64,000,000"),
+    "huge bomb": (png_header(60_000, 60_000), "limit of 64,000,000 pixels"),
+    "thread": (encode(Image.new("RGB", (1, 101))), "longer than 100 times"),
+    "32-bit grey": (encode(Image.fromarray(np.array([[70_000]], dtype=np.int32)), "TIFF"), "8 or 16 bits"),
+    "float grey": (encode(Image.fromarray(np.array([[0.5]], dtype=np.float32)), "TIFF"), "8 or 16 bits"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_bytes_are_refused_with_the_reason(name: str) -> None:
+    content, reason = BAD[name]
+    with pytest.raises(InvalidPictureError, match=reason):
+        pictures.decode(content)
