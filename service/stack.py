@@ -168,6 +168,7 @@ def _start(
             stderr=subprocess.STDOUT,
             env=variables,
             pass_fds=pass_fds,
+            cwd=stack.state_dir,
             start_new_session=True,
             preexec_fn=_end_with_parent(os.getpid()),  # noqa: PLW1509 - no threads run here yet
         )

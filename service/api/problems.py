@@ -1,5 +1,6 @@
 """Every error as ``application/problem+json`` (RFC 9457); nothing internal leaks."""
 
+import json
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final
@@ -42,7 +43,7 @@ def problem(status: int, detail: str, errors: Iterable[FieldError] = ()) -> Resp
         detail=detail,
         errors=[FieldProblem(path=error.path, message=error.message) for error in errors],
     )
-    response = make_response(content.model_dump_json(), status)
+    response = make_response(json.dumps(content.model_dump()), status)  # a lone surrogate in a message is escaped
     response.content_type = MEDIA_TYPE
     return response
 

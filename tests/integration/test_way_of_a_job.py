@@ -1,0 +1,270 @@
+"""The whole way: HTTP → database → Celery → worker → model → database → HTTP, with real servers and weights."""
+
+import io
+import json
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from openapi_spec_validator import validate
+from PIL import Image
+from prometheus_client.parser import text_string_to_metric_families
+
+from occluscope import analyses
+from occluscope.analyses.contract import ImageRef
+from occluscope.client import ApiError, Artifact, Client, Job, UnreachableError
+from occluscope.models.loading import LoadedModel
+from occluscope.results import Heatmap
+from service.stack import Stack
+from tests.conftest import encode, random_picture
+
+PARAMS = {"window": 56, "stride": 28}
+WINDOWS = 49
+
+
+@pytest.fixture(scope="module")
+def finished(stack: Stack, photographs: dict[str, Image.Image]) -> Job:
+    """A job over two real pictures, done."""
+    with Client(stack.url) as client:
+        images = [client.upload(encode(photographs[name])).id for name in ("coffee", "camera")]
+        return client.wait(client.submit("occlusion", "efficientnet_lite0", images, PARAMS).id)
+
+
+@pytest.fixture
+def artifact(client: Client, finished: Job) -> Artifact:
+    return next(artifact for artifact in client.results(finished.id).artifacts if artifact.name == "drop_map")
+
+
+def test_it_succeeds_with_every_window_done(finished: Job) -> None:
+    assert (finished.state, finished.error) == ("succeeded", None)
+    assert (finished.progress.done, finished.progress.total) == (2 * WINDOWS, 2 * WINDOWS)
+    assert finished.started_at is not None
+    assert finished.finished_at is not None
+    assert finished.created_at <= finished.started_at < finished.finished_at
+
+
+def test_its_results_are_bit_for_bit_the_librarys(
+    client: Client, finished: Job, lite0: LoadedModel, photographs: dict[str, Image.Image]
+) -> None:
+    spec = analyses.spec("occlusion")
+    params = spec.parse(PARAMS)
+    (unit,) = spec.plan(params, lite0.card, [ImageRef(finished.images[0], 600, 400)])
+    picture = lite0.card.preparation.prepare(photographs["coffee"])
+    outcome = analyses.compute("occlusion")(lite0, [picture], params, unit, lambda _done: None)
+    stored = {
+        artifact.name: artifact
+        for artifact in client.results(finished.id).artifacts
+        if artifact.image == finished.images[0]
+    }
+    assert set(stored) == {result.name for result in spec.results}
+    for named in outcome.results:
+        if isinstance(named.result, Heatmap):
+            downloaded = np.load(io.BytesIO(client.download(stored[named.name], "npy")))
+            assert downloaded.tobytes() == named.result.values.tobytes()
+    metrics = {metric.name: metric.value for metric in client.results(finished.id).metrics[: len(spec.metrics)]}
+    expected = {metric.name: metric.value for metric in outcome.metrics}
+    assert {**metrics, "seconds": 0} == {**expected, "seconds": 0}
+
+
+def test_results_name_their_pictures(client: Client, finished: Job) -> None:
+    results = client.results(finished.id)
+    assert [artifact.image for artifact in results.artifacts[:5]] == finished.images[:1] * 5
+    assert {metric.image for metric in results.metrics} == set(finished.images)
+
+
+@pytest.mark.parametrize(
+    ("accept", "media_type"),
+    [
+        (None, "image/png"),
+        ("*/*", "image/png"),
+        ("image/png", "image/png"),
+        ("application/x-npy", "application/x-npy"),
+        ("application/json", "application/json"),
+        ("text/csv;q=0.9, application/json;q=0.1", "text/csv; charset=utf-8"),
+    ],
+)
+def test_the_accept_header_chooses_the_format(
+    stack: Stack, artifact: Artifact, accept: str | None, media_type: str
+) -> None:
+    headers = {"Accept": accept} if accept else {}
+    response = httpx.get(stack.url + artifact.href, headers=headers)
+    assert response.status_code == 200
+    assert response.headers["content-type"] == media_type
+
+
+def test_the_formats_agree(client: Client, artifact: Artifact) -> None:
+    array = np.load(io.BytesIO(client.download(artifact, "npy")))
+    content = json.loads(client.download(artifact, "json"))
+    rows = client.download(artifact, "csv").decode().splitlines()
+    assert artifact.shape == list(array.shape) == [7, 7]
+    assert np.array_equal(np.array(content["values"], dtype=np.float32), array)
+    assert rows[0] == "y,x,probability"
+    assert [np.float32(row.split(",")[2]) for row in rows[1:]] == array.ravel().tolist()
+    assert Image.open(io.BytesIO(client.download(artifact, "png"))).format == "PNG"
+
+
+def test_an_overlay_has_the_originals_size(client: Client, artifact: Artifact) -> None:
+    overlay = Image.open(io.BytesIO(client.download(artifact, "png", overlay=1, alpha=0.4, colormap="viridis")))
+    assert overlay.height == 400
+    assert overlay.width > 600
+
+
+def test_a_result_never_changes_and_says_so(stack: Stack, artifact: Artifact) -> None:
+    url = stack.url + artifact.href
+    first = httpx.get(url)
+    etag = first.headers["etag"]
+    assert not etag.startswith("W/")
+    assert "immutable" in first.headers["cache-control"]
+    assert httpx.get(url).content == first.content
+    again = httpx.get(url, headers={"If-None-Match": etag})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", etag)
+    assert httpx.get(f"{url}?overlay=1").headers["etag"] != etag
+    assert httpx.get(f"{url}?format=npy", headers={"If-None-Match": etag}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("query", "path"),
+    [
+        ("alpha=2", "alpha"),
+        ("alpha=nan", "alpha"),
+        ("colormap=pinkish", "colormap"),
+        ("size=1", "size"),
+        ("size=100000", "size"),
+        ("overlay=perhaps", "overlay"),
+        ("format=exe", "format"),
+        ("colour=1", "colour"),
+    ],
+)
+def test_bad_drawing_options_are_named(stack: Stack, artifact: Artifact, query: str, path: str) -> None:
+    response = httpx.get(f"{stack.url}{artifact.href}?{query}")
+    assert response.status_code == 422
+    assert [error["path"] for error in response.json()["errors"]] == [path]
+
+
+def test_a_format_that_is_not_offered_is_406(stack: Stack, client: Client, finished: Job, artifact: Artifact) -> None:
+    assert httpx.get(stack.url + artifact.href, headers={"Accept": "video/mp4"}).status_code == 406
+    table = next(artifact for artifact in client.results(finished.id).artifacts if artifact.kind == "table")
+    with pytest.raises(ApiError, match="A table is given as png, json, csv"):
+        client.download(table, "npy")
+    with pytest.raises(ApiError, match="overlay: a table cannot be laid over a picture"):
+        client.download(table, "png", overlay=1)
+
+
+def test_submitting_answers_202_and_says_where_to_look(stack: Stack, client: Client) -> None:
+    image = client.upload(encode(random_picture(1)))
+    request = {"analysis": "occlusion", "model": "efficientnet_lite0", "images": [image.id], "params": {"window": 224}}
+    response = httpx.post(f"{stack.url}/v1/jobs", json=request)
+    assert response.status_code == 202
+    assert response.headers["location"] == f"/v1/jobs/{response.json()['id']}"
+    assert int(response.headers["retry-after"]) >= 1
+    assert client.wait(response.json()["id"]).state == "succeeded"
+
+
+def test_an_idempotency_key_gives_the_same_job(stack: Stack, client: Client) -> None:
+    image = client.upload(encode(random_picture(2)))
+    request = {"analysis": "occlusion", "model": "efficientnet_lite0", "images": [image.id], "params": {"window": 224}}
+    headers = {"Idempotency-Key": "test-key"}
+    answers = [httpx.post(f"{stack.url}/v1/jobs", json=request, headers=headers) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202] * 3
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    other = httpx.post(f"{stack.url}/v1/jobs", json={**request, "params": {"window": 112}}, headers=headers)
+    assert other.status_code == 409
+    assert other.headers["content-type"] == "application/problem+json"
+
+
+def test_progress_and_time_left_are_seen_and_finished_pictures_read_while_it_runs(client: Client) -> None:
+    images = [client.upload(encode(random_picture(seed))).id for seed in (3, 4)]
+    job = client.submit("occlusion", "efficientnet_lite0", images, {"window": 32, "stride": 12})
+    seen: list[Job] = []
+    early: list[int] = []
+
+    def look(current: Job) -> None:
+        seen.append(current)
+        if current.state == "running":
+            early.append(len(client.results(job.id).artifacts))
+
+    client.wait(job.id, look)
+    done = [current.progress.done for current in seen]
+    assert done == sorted(done)
+    assert len(set(done)) > 3
+    assert any(current.progress.eta_seconds for current in seen if current.state == "running")
+    assert 5 in early
+    client.delete(job.id)
+
+
+def test_deleting_a_running_job_frees_its_worker(client: Client) -> None:
+    image = client.upload(encode(random_picture(5))).id
+    long = client.submit("occlusion", "efficientnet_lite0", [image], {"window": 16, "stride": 2})
+    assert long.progress.total == 105**2
+    while client.job(long.id).state != "running":
+        time.sleep(0.05)
+    client.delete(long.id)
+    start = time.monotonic()
+    short = client.submit("occlusion", "efficientnet_lite0", [image], {"window": 224})
+    assert client.wait(short.id).state == "succeeded"
+    assert time.monotonic() - start < 10  # all 11,025 windows would take minutes
+    with pytest.raises(ApiError, match="no such job"):
+        client.job(long.id)
+
+
+def test_a_model_without_its_weights_fails_with_the_reason(client: Client, tmp_path: Path) -> None:
+    del tmp_path
+    image = client.upload(encode(random_picture(6))).id
+    job = client.wait(client.submit("occlusion", "squeezenet1_0", [image]).id)
+    assert job.state == "failed"
+    assert "weights of squeezenet1_0 are not on the worker's machine" in (job.error or "")
+    assert client.results(job.id).artifacts == []
+
+
+def test_jobs_are_listed_newest_first(client: Client, finished: Job) -> None:
+    listed = [job.id for job in client.jobs(state="succeeded", analysis="occlusion")]
+    assert finished.id in listed
+    moments = [job.created_at for job in client.jobs()]
+    assert moments == sorted(moments, reverse=True)
+
+
+def test_models_and_analyses_are_described(client: Client) -> None:
+    models = client.models()
+    assert models[0]["name"] == "efficientnet_lite0"
+    assert len(models) == 81
+    model = client.model("efficientnet_lite0")
+    assert model["labels"][967] == "espresso"
+    assert {"name": "_conv_head", "type": "Conv2dStaticSamePadding", "shape": [1280, 7, 7]} in model["layers"]
+    (analysis,) = client.analyses()
+    assert analysis["parameters"]["properties"]["window"]["default"] == [32, 32]
+    assert {result["kind"] for result in analysis["results"]} == {"heatmap", "class_map", "table"}
+
+
+def test_it_is_alive_ready_and_measured(stack: Stack, finished: Job) -> None:
+    assert finished.state == "succeeded"
+    assert httpx.get(f"{stack.url}/healthz").json() == {"status": "alive"}
+    readiness = httpx.get(f"{stack.url}/readyz")
+    assert readiness.json() == {"ready": True, "database": True, "broker": True, "workers": 1}
+    families = {
+        family.name: family for family in text_string_to_metric_families(httpx.get(f"{stack.url}/metrics").text)
+    }
+    jobs = {sample.labels["state"]: sample.value for sample in families["occluscope_jobs"].samples}
+    assert jobs["succeeded"] >= 1
+    assert families["occluscope_workers"].samples[0].value == 1
+
+
+def test_the_openapi_document_is_valid_and_complete(stack: Stack) -> None:
+    document = httpx.get(f"{stack.url}/openapi.json").json()
+    validate(document)
+    assert document["openapi"].startswith("3.1")
+    operations = {(method, path) for path, item in document["paths"].items() for method in item}
+    assert operations >= {
+        ("post", "/v1/images"), ("get", "/v1/models"), ("get", "/v1/models/{name}"), ("get", "/v1/analyses"),
+        ("post", "/v1/jobs"), ("get", "/v1/jobs"), ("get", "/v1/jobs/{id}"), ("delete", "/v1/jobs/{id}"),
+        ("get", "/v1/jobs/{id}/results"), ("get", "/v1/artifacts/{id}"), ("get", "/healthz"), ("get", "/readyz"),
+        ("get", "/metrics"),
+    }  # fmt: skip
+    problem = document["paths"]["/v1/jobs"]["post"]["responses"]["422"]["content"]
+    assert list(problem) == ["application/problem+json"]
+
+
+def test_a_client_without_a_service_says_so() -> None:
+    with pytest.raises(UnreachableError, match="is the service running"), Client("http://127.0.0.1:9") as lonely:
+        lonely.models()
