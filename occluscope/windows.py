@@ -63,7 +63,8 @@ class WindowGrid:
         Returns float64 [height, width]: at each pixel the mean value of the windows covering it, NaN where a
         stride larger than the window leaves a pixel uncovered. Sums of rectangles by a 2-D difference array.
         """
-        return _spread(self, values, size) / _covering(self, size)
+        mean: np.ndarray = _spread(self, values, size) / _covering(self, size)
+        return mean
 
 
 def count_positions(length: int, window: int, stride: int) -> int:

@@ -87,7 +87,7 @@ def running_stack(state_dir: Path, port: int = 0, workers: int = 1) -> Iterator[
         migrate_once(config)
         stack = Stack(f"http://127.0.0.1:{listener.getsockname()[1]}", state_dir, config)
         cleanup.callback(_stop, stack)
-        _start(stack, "broker", _broker_command(broker_socket, private))
+        _start(stack, "broker", _broker_command(broker_socket, state_dir))
         _wait_for(stack, "broker", broker_socket.exists)
         _start(stack, "api", api_command(config, f"fd://{listener.fileno()}"), pass_fds=(listener.fileno(),))
         _start(stack, "reconciler", [sys.executable, "-m", "service.cli", "reconcile"])

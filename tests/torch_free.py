@@ -1,9 +1,10 @@
 """Loads the control plane and every spec in a process where torch cannot be imported."""
 
 import sys
+from typing import Any, cast
 
 for name in ("torch", "torchvision"):
-    sys.modules[name] = None  # type: ignore[assignment] - makes the import fail, as where it is not installed
+    sys.modules[name] = cast("Any", None)  # makes the import fail, as where it is not installed
 
 from occluscope import analyses
 from occluscope.models import cards

@@ -23,7 +23,7 @@ def occluded_logits(module: nn.Module, picture: Tensor, grid: WindowGrid, baseli
     batch_size = CPU_BATCH if picture.device.type == "cpu" else GPU_BATCH
     height, width = grid.window
     with torch.inference_mode():
-        for origins in torch.from_numpy(grid.origins()).split(batch_size):
+        for origins in torch.split(torch.from_numpy(grid.origins()), batch_size):
             covered = picture.expand(len(origins), -1, -1, -1).contiguous(memory_format=torch.channels_last)
             for copy, (y, x) in zip(covered, origins.tolist(), strict=True):
                 copy[:, y : y + height, x : x + width] = baseline

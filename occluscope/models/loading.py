@@ -53,4 +53,4 @@ def load(card: ModelCard, device: torch.device | None = None) -> LoadedModel:
     """
     device = device or best_device()
     module = with_weights(card).eval().requires_grad_(requires_grad=False)
-    return LoadedModel(card, module.to(device, memory_format=torch.channels_last), device)
+    return LoadedModel(card, module.to(device).to(memory_format=torch.channels_last), device)

@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from occluscope.rendering.scale import Scale, colours_of_classes, scale_of_numbers
@@ -58,21 +59,22 @@ def table_figure(table: Table, title: str) -> Figure:
         colWidths=[width / sum(widths) for width in widths],
         cellLoc="left",
         colLoc="left",
-        bbox=(0, 0, 1, 1),
+        bbox=Bbox.unit(),
         edges="horizontal",
     )
     drawn.auto_set_font_size(value=False)
     drawn.set_fontsize(9)
     for index in range(len(header)):
-        drawn[0, index].get_text().set_weight("bold")
+        drawn[0, index].get_text().set_fontweight("bold")
     return figure
 
 
 def rasterise(figure: Figure) -> Image.Image:
     """Draw a figure's pixels: RGB."""
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    canvas.draw()  # type: ignore[no-untyped-call]
+    pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+    return Image.fromarray(np.asarray(pixels)).convert("RGB")
 
 
 def _canvas(geometry: GridGeometry, title: str, width: float = _WIDTH) -> tuple[Figure, Axes]:

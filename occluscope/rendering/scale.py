@@ -5,13 +5,14 @@ from typing import Final
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.colors import Colormap, ListedColormap, Normalize
+from matplotlib.colors import Colormap, ListedColormap, Normalize, to_rgba
 
 from occluscope.results import ClassMap
 
 COLORMAPS: Final = tuple(sorted(name for name in mpl.colormaps if not name.endswith("_r"))) + tuple(
     sorted(name for name in mpl.colormaps if name.endswith("_r"))
 )
+Rgba = tuple[float, float, float, float]  # red, green, blue, opacity; 0–1
 _SEQUENTIAL: Final = "inferno"
 _DIVERGING: Final = "RdBu_r"  # red for what supports, blue for what speaks against, white for nothing
 _CATEGORICAL: Final = "tab10"
@@ -69,7 +70,7 @@ class ClassColours:
 
     scale: Scale
     ranks: np.ndarray  # [rows, columns], each cell's place in the legend
-    legend: list[tuple[str, tuple[float, ...]]]
+    legend: list[tuple[str, Rgba]]
 
 
 def colours_of_classes(class_map: ClassMap, colormap: str | None = None) -> ClassColours:
@@ -77,10 +78,10 @@ def colours_of_classes(class_map: ClassMap, colormap: str | None = None) -> Clas
     palette = mpl.colormaps[colormap or _CATEGORICAL]
     order = class_map.by_frequency()
     own = min(len(order), 10)
-    colours = [tuple(palette(place if palette.N <= 20 else place / max(own - 1, 1))) for place in range(own)]
+    colours: list[Rgba] = [palette(place if palette.N <= 20 else place / max(own - 1, 1)) for place in range(own)]
     legend = [(class_map.labels[index], colours[place]) for place, index in enumerate(order[:own])]
     if len(order) > own:
-        colours.append(mpl.colors.to_rgba(_OTHER_CLASSES))
+        colours.append(to_rgba(_OTHER_CLASSES))
         legend.append((f"{len(order) - own} others", colours[-1]))
     place_of = {index: min(place, len(colours) - 1) for place, index in enumerate(order)}
     ranks = np.vectorize(place_of.__getitem__)(class_map.classes)

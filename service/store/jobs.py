@@ -151,7 +151,7 @@ def results_of(session: Session, job_id: str) -> tuple[list[Metric], list[Artifa
 
 def jobs_by_state(session: Session) -> dict[str, int]:
     """How many jobs there are in each state."""
-    counts: dict[str, int] = {state: count for state, count in session.execute(select(Job.state, func.count()).group_by(Job.state))}
+    counts: dict[str, int] = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
     return {state: counts.get(state, 0) for state in JobState}
 
 

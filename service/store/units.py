@@ -174,7 +174,7 @@ def queued_units(session: Session, limit: int) -> list[str]:
 
 def units_by_state(session: Session) -> dict[str, int]:
     """How many units there are in each state."""
-    counts: dict[str, int] = {state: count for state, count in session.execute(select(Unit.state, func.count()).group_by(Unit.state))}
+    counts: dict[str, int] = dict(session.execute(select(Unit.state, func.count()).group_by(Unit.state)).all())
     return {state: counts.get(state, 0) for state in UnitState}
 
 

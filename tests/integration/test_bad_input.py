@@ -153,9 +153,7 @@ def test_a_job_of_another_content_type(stack: Stack) -> None:
 
 @pytest.mark.parametrize("key", ["", "k" * 256, "a b"])
 def test_a_bad_idempotency_key(stack: Stack, image: str, key: str) -> None:
-    response = httpx.post(
-        f"{stack.url}/v1/jobs", json={**GOOD, "images": [image]}, headers={"Idempotency-Key": key}
-    )
+    response = httpx.post(f"{stack.url}/v1/jobs", json={**GOOD, "images": [image]}, headers={"Idempotency-Key": key})
     assert "Idempotency-Key" in problem(response, 422)
 
 

@@ -3,7 +3,6 @@
 import io
 import json
 import time
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -209,8 +208,7 @@ def test_deleting_a_running_job_frees_its_worker(client: Client) -> None:
         client.job(long.id)
 
 
-def test_a_model_without_its_weights_fails_with_the_reason(client: Client, tmp_path: Path) -> None:
-    del tmp_path
+def test_a_model_without_its_weights_fails_with_the_reason(client: Client) -> None:
     image = client.upload(encode(random_picture(6))).id
     job = client.wait(client.submit("occlusion", "squeezenet1_0", [image]).id)
     assert job.state == "failed"

@@ -12,6 +12,11 @@ from tests.conftest import encode, random_picture
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 
+def near(picture: Image.Image, place: tuple[int, int], colour: tuple[int, int, int]) -> bool:
+    """Whether a pixel has a colour, but for what a lossy format changes. place: x, y."""
+    return bool(np.abs(np.asarray(picture, dtype=int)[place[1], place[0]] - colour).max() <= 12)
+
+
 def halves(left: tuple[int, ...], right: tuple[int, ...], mode: str = "RGB") -> Image.Image:
     picture = Image.new(mode, (40, 20), left)
     picture.paste(right, (20, 0, 40, 20))
@@ -29,8 +34,8 @@ def test_every_format_is_read(form: str) -> None:
     decoded = pictures.decode(content)
     assert pictures.format_of(content) == form
     assert decoded.mode == "RGB"
-    np.testing.assert_allclose(decoded.getpixel((5, 5)), RED, atol=12)
-    np.testing.assert_allclose(decoded.getpixel((35, 5)), BLUE, atol=12)
+    assert near(decoded, (5, 5), RED)
+    assert near(decoded, (35, 5), BLUE)
 
 
 def test_sixteen_bit_grey_keeps_its_upper_eight_bits() -> None:
@@ -41,7 +46,7 @@ def test_sixteen_bit_grey_keeps_its_upper_eight_bits() -> None:
 
 def test_cmyk_is_drawn_in_its_colours() -> None:
     cmyk = Image.new("CMYK", (20, 20), (0, 255, 255, 0))  # magenta and yellow: red
-    np.testing.assert_allclose(pictures.decode(encode(cmyk, "JPEG")).getpixel((5, 5)), RED, atol=12)
+    assert near(pictures.decode(encode(cmyk, "JPEG")), (5, 5), RED)
 
 
 def test_transparency_is_laid_over_white() -> None:
@@ -68,8 +73,8 @@ def test_exif_rotation_is_applied() -> None:
     exif[0x0112] = 6  # to be shown turned a quarter clockwise: the left half comes to lie on top
     decoded = pictures.decode(encode(halves(RED, BLUE), "JPEG", exif=exif, quality=95))
     assert decoded.size == (20, 40)
-    np.testing.assert_allclose(decoded.getpixel((10, 5)), RED, atol=12)
-    np.testing.assert_allclose(decoded.getpixel((10, 35)), BLUE, atol=12)
+    assert near(decoded, (10, 5), RED)
+    assert near(decoded, (10, 35), BLUE)
 
 
 def test_one_pixel_is_a_picture() -> None:

@@ -53,9 +53,7 @@ def test_every_window_lies_inside_and_both_edges_are_reached(case: tuple[WindowG
 
 
 @given(grids(), st.integers(0, 2**32 - 1))
-def test_mean_per_pixel_is_the_mean_over_covering_windows(
-    case: tuple[WindowGrid, tuple[int, int]], seed: int
-) -> None:
+def test_mean_per_pixel_is_the_mean_over_covering_windows(case: tuple[WindowGrid, tuple[int, int]], seed: int) -> None:
     grid, size = case
     values = np.random.default_rng(seed).normal(size=grid.shape)
     total, count = np.zeros(size), np.zeros(size)

@@ -86,7 +86,7 @@ function drawn(artifact) {
 function metrics(image) {
   return element("dl", {}, ...results.metrics.filter((m) => m.image === image).flatMap((m) => [
     element("dt", { title: metricSpecs[m.name]?.description ?? "" }, metricSpecs[m.name]?.title ?? m.name),
-    element("dd", {}, `${Number(m.value.toPrecision(4)).toLocaleString()} ${m.unit ?? ""}`)]));
+    element("dd", {}, `${Number(m.value.toPrecision(4)).toLocaleString(undefined, { maximumFractionDigits: 6 })} ${m.unit ?? ""}`)]));
 }
 
 function downloads(artifact) {

@@ -79,10 +79,7 @@ def test_an_analytic_model_gives_its_closed_form(baseline: dict[str, Any], cover
 
     origins_y, origins_x = [0, 3, 6, 9, 12, 15, 16], [0, 5, 10, 15, 20, 24]
     logit = np.array(
-        [
-            [0.01 * (green.sum() - green[y : y + 4, x : x + 6].sum() + 24 * level) for x in origins_x]
-            for y in origins_y
-        ]
+        [[0.01 * (green.sum() - green[y : y + 4, x : x + 6].sum() + 24 * level) for x in origins_x] for y in origins_y]
     )
     probability = 1 / (1 + np.exp(-logit))
     base = 1 / (1 + math.exp(-0.01 * green.sum()))

@@ -9,15 +9,15 @@ from occluscope.errors import WeightsUnavailableError
 from occluscope.models import card
 from occluscope.models.architectures import without_weights
 from occluscope.models.loading import LoadedModel, load
+from tests.conftest import NOWHERE
 
 
 def test_weights_that_cannot_be_had_name_the_folder_to_put_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No network is asked: an address that nothing listens on stands in the proxy's place."""
+    """No network is asked: nothing listens where the proxy should be."""
     torch.hub.set_dir(str(tmp_path))
-    for variable in ("http_proxy", "https_proxy"):
-        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    monkeypatch.setenv("https_proxy", NOWHERE)
     expected = rf"put squeezenet1_1-.*\.pth into {re.escape(str(tmp_path / 'checkpoints'))}"
     with pytest.raises(WeightsUnavailableError, match=expected):
         load(card("squeezenet1_1"))

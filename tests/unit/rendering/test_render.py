@@ -88,7 +88,9 @@ def test_a_class_map_gives_each_class_a_colour_and_names_it() -> None:
 def test_more_classes_than_colours_share_the_last() -> None:
     grid = WindowGrid.over((100, 100), (10, 10), (10, 10))
     classes = np.arange(100, dtype=np.int32).reshape(10, 10)
-    many = ClassMap(classes, {index: f"c{index}" for index in range(100)}, GridGeometry(grid, (100, 100), GEOMETRY.frame), "class")
+    many = ClassMap(
+        classes, {index: f"c{index}" for index in range(100)}, GridGeometry(grid, (100, 100), GEOMETRY.frame), "class"
+    )
     picture = drawn(many, overlay=True, alpha=1.0)[:, 50:350].reshape(-1, 3)
     assert len(np.unique(picture, axis=0)) == 11
 

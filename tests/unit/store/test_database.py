@@ -7,8 +7,8 @@ from sqlalchemy import select, text
 
 from service.store.database import Database
 from service.store.migrate import migrate
-from service.store.workers import forget_silent_workers, forget_worker, live_workers, note_worker
 from service.store.tables import Worker
+from service.store.workers import forget_silent_workers, forget_worker, live_workers, note_worker
 
 
 def test_sqlite_writes_ahead_and_keeps_foreign_keys(tmp_path: Path) -> None:

@@ -198,9 +198,7 @@ def test_a_unit_given_back_is_queued_and_no_attempt_is_lost(database: Database, 
     assert let_leases_run_out(database, attempts=2) == [unit_id]
 
 
-def test_a_unit_whose_workers_die_every_time_fails_and_so_does_its_job(
-    database: Database, submit: SubmitUnits
-) -> None:
+def test_a_unit_whose_workers_die_every_time_fails_and_so_does_its_job(database: Database, submit: SubmitUnits) -> None:
     job_id, (unit_id,) = submit()
     for _ in range(2):
         claim(database, unit_id)

@@ -1,0 +1,98 @@
+"""The pages in a real browser (Debian's chromium), as a person uses them."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect, sync_playwright
+
+from service.stack import Stack
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
+JOB_MS = 60_000
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page that fails its test at the end if any script broke on the way."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        opened = browser.new_page(viewport={"width": 1300, "height": 900})
+        broken: list[str] = []
+        opened.on("pageerror", lambda error: broken.append(str(error)))
+        yield opened
+        browser.close()
+    assert broken == []
+
+
+@pytest.fixture
+def coffee(tmp_path: Path, photographs: dict[str, Image.Image]) -> Path:
+    path = tmp_path / "coffee.png"
+    photographs["coffee"].save(path)
+    return path
+
+
+def test_from_a_picture_to_its_heatmap(page: Page, stack: Stack, coffee: Path) -> None:
+    page.goto(stack.url)
+    expect(page.locator("#model")).to_have_value("efficientnet_lite0")
+    page.set_input_files("#files", coffee)
+    expect(page.locator("#thumbnails img")).to_have_count(1)
+    page.click("summary")
+    page.fill("[name=stride]", "24")
+    page.click("button[type=submit]")
+    page.wait_for_url("**/jobs/*")
+    expect(page.locator("#state")).to_have_text("succeeded", timeout=JOB_MS)
+    expect(page.locator("#title")).to_have_text("Occlusion sensitivity · efficientnet_lite0")
+    picture = page.locator("#pictures img")
+    expect(picture).to_have_count(1)
+    expect(picture).to_have_js_property("complete", value=True)
+    assert picture.evaluate("image => image.naturalHeight") == 400
+    expect(page.locator("#pictures dl")).to_contain_text("Base probability")
+    expect(page.locator("#pictures dl")).to_contain_text("0.9566")
+    expect(page.locator("#left")).to_contain_text("81 of 81 in")
+
+
+def test_drawing_can_be_changed(page: Page) -> None:
+    """On the page that the test before left open."""
+    page.select_option("#which", "predicted_class_map")
+    expect(page.locator("#pictures img")).to_have_attribute("alt", "Predicted class per window")
+    page.uncheck("#overlay")
+    expect(page.locator("#pictures img")).not_to_have_attribute("src", "overlay")
+    page.select_option("#which", "top_classes")
+    expect(page.locator("#overlay")).to_be_disabled()
+    with page.expect_download() as download:
+        page.click("text=CSV")
+    assert "espresso" in Path(download.value.path()).read_text()
+
+
+def test_a_mistake_is_told_with_its_field(page: Page, stack: Stack, coffee: Path) -> None:
+    page.goto(stack.url)
+    expect(page.locator("#model")).to_have_value("efficientnet_lite0")
+    page.click("button[type=submit]")
+    expect(page.locator("#error")).to_have_text("Choose at least one picture.")
+    page.set_input_files("#files", coffee)
+    page.fill("#model", "resnet5")
+    page.click("button[type=submit]")
+    expect(page.locator("#error")).to_contain_text("model: there is no model 'resnet5'")
+
+
+def test_the_overview_lists_the_job_and_deleting_takes_it_off(page: Page, stack: Stack) -> None:
+    page.goto(stack.url)
+    first = page.locator("#jobs tbody tr a").first
+    href = first.get_attribute("href")
+    first.click()
+    expect(page.locator("#state")).not_to_have_text("")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.click("#delete")
+    page.wait_for_url(f"{stack.url}/")
+    expect(page.locator(f'#jobs a[href="{href}"]')).to_have_count(0)
+
+
+def test_a_job_that_is_not_there_is_said(page: Page, stack: Stack) -> None:
+    page.goto(f"{stack.url}/jobs/{'0' * 32}")
+    expect(page.locator("#error")).to_contain_text("There is no such job")

@@ -1,0 +1,91 @@
+"""The parts on their own, on PostgreSQL and on SQLite, with a broker on TCP; and parts that die."""
+
+import signal
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import select
+
+from occluscope.client import Client, Job
+from service.store.database import Database
+from service.store.tables import Artifact, Unit
+from service.store.tables import Job as JobRow
+from tests.conftest import encode, random_picture
+from tests.integration.parts import Parts, running_parts, wait_until
+
+SHORT = {"window": 112, "stride": 56}
+LONG = {"window": 32, "stride": 8}
+LONG_WINDOWS = 25 * 25
+
+
+@pytest.fixture(params=["postgresql", "sqlite"], scope="module")
+def parts(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    folder = tmp_path_factory.mktemp(request.param)
+    if request.param == "sqlite":
+        url = f"sqlite:///{folder / 'store.db'}"
+    else:
+        url = request.getfixturevalue("postgres_url")
+    with running_parts(folder, url) as running:
+        yield running
+
+
+@pytest.fixture
+def client(parts: Parts) -> Iterator[Client]:
+    with Client(parts.url) as connected:
+        yield connected
+
+
+def submit(client: Client, params: dict[str, int], seed: int = 0) -> Job:
+    image = client.upload(encode(random_picture(seed)))
+    return client.submit("occlusion", "efficientnet_lite0", [image.id], params)
+
+
+def drop_map(client: Client, job: Job) -> bytes:
+    artifact = next(artifact for artifact in client.results(job.id).artifacts if artifact.name == "drop_map")
+    return client.download(artifact, "npy")
+
+
+def wait_until_under_way(client: Client, job: Job) -> None:
+    wait_until(lambda: client.job(job.id).progress.done > 0)
+
+
+def test_a_job_leaves_its_rows_in_the_database(parts: Parts, client: Client) -> None:
+    job = client.wait(submit(client, SHORT).id)
+    database = Database(parts.environment["OCCLUSCOPE_DATABASE_URL"])
+    with database.reading() as session:
+        row = session.get_one(JobRow, job.id)
+        (unit,) = session.scalars(select(Unit).where(Unit.job_id == job.id))
+        names = set(session.scalars(select(Artifact.name).where(Artifact.job_id == job.id)))
+        assert (row.state, unit.state, unit.fence, unit.steps_done) == ("succeeded", "succeeded", 1, 9)
+        assert names == {"pixel_map", "drop_map", "probability_map", "predicted_class_map", "top_classes"}
+    database.close()
+
+
+def test_a_job_submitted_while_the_broker_is_down_runs_when_it_is_back(parts: Parts, client: Client) -> None:
+    parts.kill("broker")
+    job = submit(client, SHORT)  # still 202
+    assert job.state == "queued"
+    parts.start_broker()
+    assert client.wait(job.id).state == "succeeded"
+
+
+def test_a_worker_killed_in_the_middle_loses_nothing(parts: Parts, client: Client) -> None:
+    undisturbed = drop_map(client, client.wait(submit(client, LONG).id))
+    job = submit(client, LONG)
+    wait_until_under_way(client, job)
+    parts.kill("worker")
+    parts.start_worker()
+    job = client.wait(job.id)
+    assert (job.state, job.progress.done) == ("succeeded", LONG_WINDOWS)
+    assert drop_map(client, job) == undisturbed
+    assert len(client.results(job.id).artifacts) == 5
+
+
+def test_a_worker_that_is_stopped_gives_its_unit_back(parts: Parts, client: Client) -> None:
+    job = submit(client, LONG)
+    wait_until_under_way(client, job)
+    assert parts.kill("worker", signal.SIGTERM) == 0
+    assert '"event": "unit given back"' in parts.log("worker")
+    assert client.job(job.id).progress.done == 0
+    parts.start_worker()
+    assert client.wait(job.id).state == "succeeded"

@@ -1,0 +1,127 @@
+"""`occluscope up` and `make demo`'s stack: everything starts, and everything ends."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from occluscope.client import Client
+from service.stack import Stack, StackError, running_stack
+from tests.conftest import encode, random_picture
+from tests.integration.parts import COMMAND, is_ready, wait_until
+
+
+def processes_of(state_dir: Path) -> list[psutil.Process]:
+    """Every process that the service on this state folder started, found by its working folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()) == state_dir.resolve():
+                found.append(process)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    return found
+
+
+def start(state_dir: Path) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen(
+        [COMMAND, "up", "--port", "0", "--state-dir", str(state_dir)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    line = ""
+    while "http://" not in line:
+        line = process.stdout.readline()
+        assert line, "ended before it was up"
+    match = re.search(r"http://[\d.:]+", line)
+    assert match is not None
+    return process, match[0].rstrip(".")
+
+
+def test_ctrl_c_ends_everything_and_a_later_start_finds_the_jobs(tmp_path: Path) -> None:
+    process, url = start(tmp_path)
+    assert is_ready(url)
+    assert url.startswith("http://127.0.0.1:")
+    assert len(processes_of(tmp_path)) >= 5  # broker, gunicorn's two, reconciler, worker
+    with Client(url) as client:
+        image = client.upload(encode(random_picture(1)))
+        done = client.wait(client.submit("occlusion", "efficientnet_lite0", [image.id], {"window": 224}).id)
+        waiting = client.submit("occlusion", "efficientnet_lite0", [image.id], {"window": 32, "stride": 6})
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+    assert processes_of(tmp_path) == []
+
+    process, url = start(tmp_path)
+    with Client(url) as client:
+        assert client.job(done.id).state == "succeeded"
+        assert client.wait(waiting.id).state == "succeeded"
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 0
+    assert processes_of(tmp_path) == []
+
+
+def test_killed_it_leaves_no_process_behind(tmp_path: Path) -> None:
+    process, _ = start(tmp_path)
+    process.kill()
+    process.wait()
+    wait_until(lambda: not processes_of(tmp_path))
+
+
+@pytest.mark.parametrize("moment_seconds", [0.3, 1.5, 2.5, 4.0])
+def test_ctrl_c_while_starting_leaves_no_process_behind(tmp_path: Path, moment_seconds: float) -> None:
+    """The moments fall before, between and after the parts' starts."""
+    process = subprocess.Popen(
+        [COMMAND, "up", "--port", "0", "--state-dir", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    time.sleep(moment_seconds)  # the moment itself is what is tried
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+    wait_until(lambda: not processes_of(tmp_path))
+
+
+def test_two_services_do_not_share_a_state_folder(tmp_path: Path) -> None:
+    with running_stack(tmp_path), pytest.raises(StackError, match="another service runs on"), running_stack(tmp_path):
+        pass
+
+
+def test_a_port_in_use_is_said_in_one_line(tmp_path: Path, stack: Stack) -> None:
+    port = stack.url.rpartition(":")[2]
+    done = subprocess.run(
+        [COMMAND, "up", "--port", port, "--state-dir", str(tmp_path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert f"port {port} is in use" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_a_part_that_ends_by_itself_is_named(tmp_path: Path) -> None:
+    with running_stack(tmp_path) as stack:
+        os.kill(stack.processes["reconciler"].pid, signal.SIGKILL)
+        with pytest.raises(StackError, match=r"reconciler ended by itself; see .*reconciler\.log"):
+            stack.wait()
+
+
+def test_beyond_this_machine_only_when_asked() -> None:
+    done = subprocess.run([COMMAND, "serve", "--host", "0.0.0.0"], capture_output=True, text=True, check=False)  # noqa: S104
+    assert done.returncode == 2
+    assert "can be reached from other machines" in " ".join(done.stderr.split())
+
+
+def test_the_demo_does_the_main_job(tmp_path: Path) -> None:
+    demo = Path(__file__).parents[2] / "examples" / "demo.py"
+    done = subprocess.run(
+        [sys.executable, demo, "--output", tmp_path / "out", "--state-dir", tmp_path / "state"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name, label in (("coffee", "espresso 0.957"), ("camera", "tripod 0.944"), ("chelsea", "tiger cat 0.379")):
+        assert f"{name}: {label}" in done.stdout
+        for ending in ("pixel_map-overlay.png", "pixel_map.npy", "pixel_map.png", "drop_map.csv"):
+            assert (tmp_path / "out" / f"{name}-{ending}").stat().st_size > 500
+    assert (tmp_path / "out" / "metrics.json").exists()
+    assert processes_of(tmp_path / "state") == []
