@@ -35,6 +35,7 @@ check: $(INSTALLED) ## format, lint, types, import rule, 'service loads without 
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/torch_free.py
+	$(BIN)/hadolint Dockerfile
 
 format: $(INSTALLED) ## format the code and mend what the linter can
 	$(BIN)/ruff format .
