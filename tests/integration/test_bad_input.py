@@ -105,6 +105,7 @@ def test_json_over_its_limit(stack: Stack) -> None:
         ({"params": {"window": 10**40}}, "params.window.0"),
         ({"params": {"window": 225}}, "params.window"),
         ({"params": {"window": 1, "stride": 10**9}}, "params.stride.0"),
+        ({"params": {"window": 1, "stride": 1}, "model": "vit_h_14"}, "params.stride"),  # 268,324 windows
         ({"params": {"target": "nothing of the kind"}}, "params.target"),
         ({"params": {"target": "\ud800"}}, "params.target"),
         ({"params": {"target": 10**40}}, "params.target"),
