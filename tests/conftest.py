@@ -71,10 +71,10 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Databas
     else:
         opened = Database(request.getfixturevalue("postgres_url"))
     migrate(opened)
-    yield opened
-    with opened.writing() as session:
+    with opened.writing() as session:  # the server is shared, and other tests leave their rows
         for table in reversed(Base.metadata.sorted_tables):
             session.execute(text(f"DELETE FROM {table.name}"))
+    yield opened
     opened.close()
 
 
