@@ -1,0 +1,77 @@
+"""Where a map is changed, and the rectangles that are computed anew for it."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from occluscope.engine.intervals import Placement, Spans
+
+Layout = Literal["nchw", "nhwc"]
+WHOLE_FROM: Final = 0.65  # share of a map beyond which computing all of it costs less than cutting a rectangle out
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a map: what is changed for each window position, and where the computed stretches lie.
+
+    length: of the map; place: holds every span.
+    """
+
+    spans: Spans
+    place: Placement
+    length: int
+
+    @property
+    def is_whole(self) -> bool:
+        return self.place.size == self.length
+
+    def coordinates(self) -> np.ndarray:
+        """Places of the computed stretch: int64 [positions, size]."""
+        return self.place.offsets[:, None] + np.arange(self.place.size)
+
+    def widened(self) -> "Axis":
+        """The same changes, with the whole axis computed."""
+        return Axis(self.spans, Placement.whole(len(self.spans.start), self.length), self.length)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A map's changes along both axes. layout: order of the map's axes in memory as the network sees them."""
+
+    y: Axis
+    x: Axis
+    layout: Layout = "nchw"
+
+    @classmethod
+    def of(cls, y: Spans, x: Spans, lengths: tuple[int, int], layout: Layout = "nchw", *, whole: bool = False) -> "Field":
+        """Choose the rectangles: one size for all windows, or the whole map where that is cheaper.
+
+        whole: where what it is computed from is whole already.
+        """
+        field = cls(
+            Axis(y, y.uniform(lengths[0]), lengths[0]), Axis(x, x.uniform(lengths[1]), lengths[1]), layout
+        )
+        share = field.y.place.size * field.x.place.size / (lengths[0] * lengths[1])
+        return field.widened() if whole or share > WHOLE_FROM else field
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the rectangles are the map itself."""
+        return self.y.is_whole and self.x.is_whole
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """Height and width of the map."""
+        return self.y.length, self.x.length
+
+    def widened(self) -> "Field":
+        """The same changes, with the whole map computed."""
+        return Field(self.y.widened(), self.x.widened(), self.layout)
+
+    def same_place(self, other: "Field") -> bool:
+        """Whether both compute the same rectangles."""
+        return all(
+            mine.place.size == theirs.place.size and np.array_equal(mine.place.offsets, theirs.place.offsets)
+            for mine, theirs in ((self.y, other.y), (self.x, other.x))
+        )

@@ -1,0 +1,93 @@
+"""Convolution as fast as the machine has it: fused with what follows on a CPU, plain elsewhere."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A pointwise function that oneDNN can apply while it writes a convolution's outputs.
+
+    name, scalars, algorithm: as oneDNN's post-operations in PyTorch know it.
+    """
+
+    name: str
+    scalars: tuple[float, ...] = ()
+    algorithm: str = ""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The function by itself, in place: x is an output that nothing else reads yet."""
+        match self.name:
+            case "relu":
+                return torch.relu_(x)
+            case "hardtanh":
+                return x.clamp_(*self.scalars)
+            case "swish":
+                return functional.silu(x, inplace=True)
+            case "hardswish":
+                return functional.hardswish(x, inplace=True)
+            case "gelu":
+                return functional.gelu(x, approximate=self.algorithm)
+            case _:
+                raise ValueError(f"no such activation: {self.name}")
+
+
+_WITH_SUM: Final = frozenset({"relu"})  # activations that oneDNN applies after a fused sum
+_FUSED: Final = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and torch.backends.mkldnn.is_available()
+
+
+def has_fused_kernels(device: torch.device) -> bool:
+    """Whether `convolve` fuses on this device."""
+    return _FUSED and device.type == "cpu"
+
+
+def fuses_sum_with(activation: Activation | None) -> bool:
+    """Whether a sum and then this activation can follow a convolution in one kernel."""
+    return activation is None or activation.name in _WITH_SUM
+
+
+def pack_weight(
+    weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int, shape: tuple[int, ...]
+) -> Tensor:
+    """The weight in the order that the kernel reads it in, for inputs of this shape; done once instead of each call."""
+    if not has_fused_kernels(weight.device) or weight.dtype != torch.float32:
+        return weight
+    packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(  # noqa: SLF001 - as torch's own compiler calls it
+        weight, list(padding), list(stride), list(dilation), groups, list(shape)
+    )
+    return packed
+
+
+def convolve(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Pair,
+    padding: Pair,
+    dilation: Pair,
+    groups: int,
+    activation: Activation | None = None,
+    addend: Tensor | None = None,
+) -> Tensor:
+    """activation(conv2d(x) + addend); x and the result lie channels last. weight: packed or not."""
+    if has_fused_kernels(x.device) and x.dtype == torch.float32:
+        geometry: tuple[Any, ...] = (list(padding), list(stride), list(dilation), groups)
+        name = activation.name if activation else None
+        if addend is not None:
+            return torch.ops.mkldnn._convolution_pointwise.binary(  # type: ignore[no-any-return]  # noqa: SLF001
+                x, addend, weight, bias, *geometry, "add", 1.0, name, [], ""
+            )
+        return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]  # noqa: SLF001
+            x, weight, bias, *geometry, name or "none", list(activation.scalars) if activation else [],
+            activation.algorithm if activation else "",
+        )  # fmt: skip
+    y = functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
+    if addend is not None:
+        y += addend
+    return activation(y) if activation else y

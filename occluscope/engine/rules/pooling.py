@@ -1,0 +1,152 @@
+"""Pooling: rectangles grow by the window's reach; the mean over the whole map changes by what the rectangle does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from occluscope.engine.fields import Axis, Field
+from occluscope.engine.intervals import Spans
+from occluscope.engine.kernels import Pair
+from occluscope.engine.planning import Planner
+from occluscope.engine.steps import Changed, Operation, Planned
+
+
+@dataclass
+class MaxPool(Operation):
+    """Max pooling; what lies outside the map is −∞."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    ceil: bool
+
+    def whole(self, *values: Any) -> Tensor:
+        return functional.max_pool2d(values[0], self.kernel, self.stride, self.padding, self.dilation, self.ceil)
+
+    def plan(self, planner: Planner, inputs: tuple[int, ...]) -> Planned | None:
+        source = planner.states[inputs[0]]
+        if not isinstance(source, Field) or source.layout != "nchw":
+            return None
+        output = self.whole(planner.values[inputs[0]].to("meta"))
+        field = _sliding_field(source, self.kernel, self.stride, self.padding, self.dilation, output.shape[-2:])
+        if field.is_whole:
+            read = planner.whole(inputs[0])
+            return Planned(field, lambda batch: self.whole(read(batch)))
+        y, x = (
+            _read_places(axis, *of)
+            for axis, of in zip(
+                (field.y, field.x), zip(self.kernel, self.stride, self.padding, self.dilation, strict=True), strict=True
+            )
+        )
+        read = planner.read(inputs[0], y, x, fill=-torch.inf)
+        return Planned(
+            field, lambda batch: functional.max_pool2d(read(batch), self.kernel, self.stride, 0, self.dilation)
+        )
+
+
+@dataclass
+class AveragePool(Operation):
+    """Average pooling; what lies outside the map counts as 0, or not at all."""
+
+    kernel: Pair
+    stride: Pair
+    padding: Pair
+    ceil: bool
+    count_include_pad: bool
+    divisor: int | None
+
+    def whole(self, *values: Any) -> Tensor:
+        return functional.avg_pool2d(
+            values[0], self.kernel, self.stride, self.padding, self.ceil, self.count_include_pad, self.divisor
+        )
+
+    def plan(self, planner: Planner, inputs: tuple[int, ...]) -> Planned | None:
+        source = planner.states[inputs[0]]
+        if not isinstance(source, Field) or source.layout != "nchw":
+            return None
+        shape = planner.values[inputs[0]].shape
+        output = self.whole(torch.empty(1, 1, *shape[-2:], device="meta"))
+        field = _sliding_field(source, self.kernel, self.stride, self.padding, (1, 1), output.shape[-2:])
+        if field.is_whole:
+            read = planner.whole(inputs[0])
+            return Planned(field, lambda batch: self.whole(read(batch)))
+        y, x = (
+            _read_places(axis, *of, 1)
+            for axis, of in zip(
+                (field.y, field.x), zip(self.kernel, self.stride, self.padding, strict=True), strict=True
+            )
+        )
+        read = planner.read(inputs[0], y, x)
+        scale = self._scale(planner.values[inputs[0]], field)
+
+        def run(batch: Any) -> Tensor:
+            means = functional.avg_pool2d(read(batch), self.kernel, self.stride)
+            return means if scale is None else means * scale(batch)
+
+        return Planned(field, run)
+
+    def _scale(self, value: Tensor, field: Field) -> Callable[[Any], Tensor] | None:
+        """Kernel area ÷ divisor of each output, where they differ: at padded edges, or for a divisor of one's own."""
+        area = self.kernel[0] * self.kernel[1]
+        ones = value.new_ones(1, 1, *value.shape[-2:])
+        plain = AveragePool(self.kernel, self.stride, self.padding, self.ceil, count_include_pad=True, divisor=area)
+        ratio = (self.whole(ones) / plain.whole(ones))[0, 0]
+        if bool((ratio == 1).all()):
+            return None
+        y = torch.from_numpy(field.y.coordinates()).to(value.device)
+        x = torch.from_numpy(field.x.coordinates()).to(value.device)
+        return lambda batch: ratio[y[batch.rows][:, :, None], x[batch.columns][:, None, :]][:, None]
+
+
+@dataclass
+class GlobalMean(Operation):
+    """The mean over a map's height and width. keep: whether both stay as axes of length 1."""
+
+    keep: bool
+
+    def whole(self, *values: Any) -> Tensor:
+        return torch.as_tensor(values[0].mean((2, 3), keepdim=self.keep))
+
+    def plan(self, planner: Planner, inputs: tuple[int, ...]) -> Planned | None:
+        """Unoccluded mean + (sum of the rectangle − sum of what it replaces) ÷ area, the sums in float64."""
+        source = planner.states[inputs[0]]
+        if not isinstance(source, Field) or source.layout != "nchw" or source.is_whole:
+            return None
+        value = planner.values[inputs[0]]
+        area = value.shape[-2] * value.shape[-1]
+        mean = value.double().mean((2, 3))
+        table = functional.pad(value[0].double().cumsum(1).cumsum(2), (1, 0, 1, 0))  # summed-area table
+        top, left = (torch.from_numpy(axis.place.offsets).to(value.device) for axis in (source.y, source.x))
+        bottom, right = top + source.y.place.size, left + source.x.place.size
+
+        def run(batch: Any) -> Tensor:
+            t, b, l, r = top[batch.rows], bottom[batch.rows], left[batch.columns], right[batch.columns]
+            replaced = (table[:, b, r] - table[:, t, r] - table[:, b, l] + table[:, t, l]).T
+            change = batch.values[inputs[0]].double().sum((2, 3)) - replaced
+            means = (mean + change / area).to(value.dtype)
+            return means[:, :, None, None] if self.keep else means
+
+        return Planned(Changed(), run)
+
+
+def _sliding_field(
+    source: Field, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, lengths: Any
+) -> Field:
+    spans: list[Spans] = [
+        axis.spans.through_kernel(kernel[which], stride[which], padding[which], dilation[which], int(lengths[which]))
+        for which, axis in enumerate((source.y, source.x))
+    ]
+    return Field.of(spans[0], spans[1], (int(lengths[0]), int(lengths[1])), whole=source.is_whole)
+
+
+def _read_places(axis: Axis, kernel: int, stride: int, padding: int, dilation: int) -> np.ndarray:
+    count = (axis.place.size - 1) * stride + (kernel - 1) * dilation + 1
+    return axis.place.offsets[:, None] * stride - padding + np.arange(count)

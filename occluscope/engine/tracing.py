@@ -1,0 +1,146 @@
+"""From a module to a list of steps: traced, translated by the rules, and made shorter."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable
+from typing import Any, Final
+
+from torch import fx, nn
+from torchvision.models import shufflenetv2
+
+from occluscope.engine.rules import builders  # noqa: F401 - registers the rules
+from occluscope.engine.rules.table import RULES, Call, translate
+from occluscope.engine.steps import Constant, Native, Operation, Picture, Step
+from occluscope.errors import OccluscopeError
+
+_IN_PLACE: Final = frozenset({operator.iadd, operator.imul, operator.isub, operator.itruediv})
+
+
+class UntraceableError(OccluscopeError):
+    """A module whose way of computing depends on its input; it can be run, but not followed."""
+
+
+class _Tracer(fx.Tracer):
+    """Keeps whole what a rule knows, and torch's own layers."""
+
+    def __init__(self) -> None:
+        super().__init__(autowrap_functions=(shufflenetv2.channel_shuffle,))
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return type(m) in RULES or super().is_leaf_module(m, module_qualified_name)
+
+
+def trace(module: nn.Module) -> list[Step]:
+    """The module's steps; the first is its input, the last its output.
+
+    Parameters are shared with the module, not copied.
+
+    Raises
+    ------
+    UntraceableError
+        torch.fx cannot follow it, it takes several inputs, or gives no single tensor.
+    """
+    try:
+        graph = _Tracer().trace(module)
+    except Exception as error:
+        raise UntraceableError(f"{type(module).__name__} cannot be traced: {error}") from error
+    modules = dict(module.named_modules())
+    _resolve_in_place(graph, modules)
+    return _Translation(module, graph, modules).steps
+
+
+def _resolve_in_place(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
+    """Who reads a value after it was changed in place reads the changed one: make that visible."""
+    order = {node: number for number, node in enumerate(graph.nodes)}
+    for node in graph.nodes:
+        if not _changes_in_place(node, modules):
+            continue
+        changed = node.args[0]
+        if isinstance(changed, fx.Node):
+            changed.replace_all_uses_with(node, lambda user, node=node: order[user] > order[node])
+
+
+def _changes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(modules[str(node.target)], "inplace", False))
+    if node.op == "call_function":
+        return node.target in _IN_PLACE or node.kwargs.get("inplace") is True
+    return node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__")
+
+
+class _Translation:
+    """Steps of a graph, in its order."""
+
+    def __init__(self, module: nn.Module, graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
+        self.steps: list[Step] = []
+        self._module = module
+        self._modules = modules
+        self._index: dict[fx.Node, int] = {}
+        self._constants: dict[fx.Node, Any] = {}
+        for node in graph.nodes:
+            self._add(node)
+
+    def _add(self, node: fx.Node) -> None:
+        match node.op:
+            case "placeholder":
+                if self.steps:
+                    if node.args:  # a further argument with a default
+                        self._constants[node] = node.args[0]
+                        self._append(node, Constant(node.args[0]), [])
+                        return
+                    raise UntraceableError("the model takes more than one input")
+                self._append(node, Picture(), [])
+            case "get_attr":
+                value = operator.attrgetter(str(node.target))(self._module)
+                self._constants[node] = value
+                self._append(node, Constant(value), [])
+            case "output":
+                (value,) = node.args
+                if not isinstance(value, fx.Node):
+                    raise UntraceableError("the model gives more than one tensor")
+                if self._index[value] != len(self.steps) - 1:
+                    self._append(node, Native(lambda x: x), [value])
+            case _:
+                self._add_call(node)
+
+    def _add_call(self, node: fx.Node) -> None:
+        target = self._modules[str(node.target)] if node.op == "call_module" else node.target
+        translation = translate(Call(target, node.args, dict(node.kwargs), self._constants))
+        operation, inputs = translation or self._native(node, target)
+        self._append(node, operation, inputs)
+
+    def _append(self, node: fx.Node, operation: Operation, inputs: list[fx.Node]) -> None:
+        self._index[node] = len(self.steps)
+        self.steps.append(Step(node.name, operation, tuple(self._index[source] for source in inputs)))
+
+    def _native(self, node: fx.Node, target: Any) -> tuple[Operation, list[fx.Node]]:
+        """The call as it stands in the network, taking its nodes in the order they appear."""
+        nodes = list(node.all_input_nodes)
+        function: Callable[..., Any]
+        if node.op == "call_method":
+            method = str(target)
+
+            def function(*args: Any, **kwargs: Any) -> Any:
+                return getattr(args[0], method)(*args[1:], **kwargs)
+
+        else:
+            function = _without_in_place(target) if isinstance(target, nn.Module) else target
+
+        def call(*values: Any) -> Any:
+            given = dict(zip(nodes, values, strict=True))
+            args = fx.map_arg(node.args, given.__getitem__)
+            kwargs = fx.map_arg(node.kwargs, given.__getitem__)
+            return function(*args, **{**kwargs, **({"inplace": False} if kwargs.get("inplace") else {})})
+
+        return Native(call), nodes
+
+
+def _without_in_place(module: nn.Module) -> nn.Module:
+    """The module, or where it would change its input, a copy that does not."""
+    if not getattr(module, "inplace", False):
+        return module
+    changed = copy.copy(module)
+    changed.inplace = False  # type: ignore[assignment]
+    return changed
