@@ -44,14 +44,14 @@ class Field:
     layout: Layout = "nchw"
 
     @classmethod
-    def of(cls, y: Spans, x: Spans, lengths: tuple[int, int], layout: Layout = "nchw", *, whole: bool = False) -> "Field":
+    def of(
+        cls, y: Spans, x: Spans, lengths: tuple[int, int], layout: Layout = "nchw", *, whole: bool = False
+    ) -> "Field":
         """Choose the rectangles: one size for all windows, or the whole map where that is cheaper.
 
         whole: where what it is computed from is whole already.
         """
-        field = cls(
-            Axis(y, y.uniform(lengths[0]), lengths[0]), Axis(x, x.uniform(lengths[1]), lengths[1]), layout
-        )
+        field = cls(Axis(y, y.uniform(lengths[0]), lengths[0]), Axis(x, x.uniform(lengths[1]), lengths[1]), layout)
         share = field.y.place.size * field.x.place.size / (lengths[0] * lengths[1])
         return field.widened() if whole or share > WHOLE_FROM else field
 

@@ -39,7 +39,7 @@ class Activation:
 
 
 _WITH_SUM: Final = frozenset({"relu"})  # activations that oneDNN applies after a fused sum
-_FUSED: Final = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and torch.backends.mkldnn.is_available()
+_FUSED: Final = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
 def has_fused_kernels(device: torch.device) -> bool:
@@ -52,14 +52,22 @@ def fuses_sum_with(activation: Activation | None) -> bool:
     return activation is None or activation.name in _WITH_SUM
 
 
-def pack_weight(
-    weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int, shape: tuple[int, ...]
-) -> Tensor:
+@dataclass(frozen=True)
+class Sliding:
+    """How a kernel slides over a map. padding: zeros that the kernel adds itself, the same at both sides."""
+
+    stride: Pair
+    padding: Pair
+    dilation: Pair
+    groups: int
+
+
+def pack_weight(weight: Tensor, sliding: Sliding, shape: tuple[int, ...]) -> Tensor:
     """The weight in the order that the kernel reads it in, for inputs of this shape; done once instead of each call."""
     if not has_fused_kernels(weight.device) or weight.dtype != torch.float32:
         return weight
     packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(  # noqa: SLF001 - as torch's own compiler calls it
-        weight, list(padding), list(stride), list(dilation), groups, list(shape)
+        weight, list(sliding.padding), list(sliding.stride), list(sliding.dilation), sliding.groups, list(shape)
     )
     return packed
 
@@ -68,14 +76,12 @@ def convolve(
     x: Tensor,
     weight: Tensor,
     bias: Tensor | None,
-    stride: Pair,
-    padding: Pair,
-    dilation: Pair,
-    groups: int,
+    sliding: Sliding,
     activation: Activation | None = None,
     addend: Tensor | None = None,
 ) -> Tensor:
     """activation(conv2d(x) + addend); x and the result lie channels last. weight: packed or not."""
+    stride, padding, dilation, groups = sliding.stride, sliding.padding, sliding.dilation, sliding.groups
     if has_fused_kernels(x.device) and x.dtype == torch.float32:
         geometry: tuple[Any, ...] = (list(padding), list(stride), list(dilation), groups)
         name = activation.name if activation else None
@@ -83,10 +89,10 @@ def convolve(
             return torch.ops.mkldnn._convolution_pointwise.binary(  # type: ignore[no-any-return]  # noqa: SLF001
                 x, addend, weight, bias, *geometry, "add", 1.0, name, [], ""
             )
+        scalars, algorithm = (list(activation.scalars), activation.algorithm) if activation else ([], "")
         return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]  # noqa: SLF001
-            x, weight, bias, *geometry, name or "none", list(activation.scalars) if activation else [],
-            activation.algorithm if activation else "",
-        )  # fmt: skip
+            x, weight, bias, *geometry, name or "none", scalars, algorithm
+        )
     y = functional.conv2d(x, weight, bias, stride, padding, dilation, groups)
     if addend is not None:
         y += addend

@@ -66,7 +66,7 @@ class Step:
 class Picture(Operation):
     """The network's input; always the first step."""
 
-    def whole(self, *values: Any) -> Tensor:  # noqa: ARG002
+    def whole(self, *values: Any) -> Tensor:
         raise NotImplementedError("the picture is given, not computed")
 
 

@@ -59,7 +59,8 @@ def _resolve_in_place(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
             continue
         changed = node.args[0]
         if isinstance(changed, fx.Node):
-            changed.replace_all_uses_with(node, lambda user, node=node: order[user] > order[node])
+            for user in [user for user in changed.users if order[user] > order[node]]:
+                user.replace_input_with(changed, node)
 
 
 def _changes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
@@ -107,7 +108,7 @@ class _Translation:
 
     def _add_call(self, node: fx.Node) -> None:
         target = self._modules[str(node.target)] if node.op == "call_module" else node.target
-        translation = translate(Call(target, node.args, dict(node.kwargs), self._constants))
+        translation = translate(Call(target, node.args, dict(node.kwargs), self._constants, tuple(node.users)))
         operation, inputs = translation or self._native(node, target)
         self._append(node, operation, inputs)
 

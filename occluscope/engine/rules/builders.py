@@ -17,14 +17,14 @@ from occluscope.engine.kernels import Activation
 from occluscope.engine.rules.affine import Affine
 from occluscope.engine.rules.convolution import Convolution
 from occluscope.engine.rules.pointwise import Pointwise
-from occluscope.engine.rules.pooling import AveragePool, GlobalMean, MaxPool
+from occluscope.engine.rules.pooling import AdaptiveAverage, AveragePool, GlobalMean, MaxPool
 from occluscope.engine.rules.reshaping import Padding, Same, Shape
 from occluscope.engine.rules.table import Call, Translation, rule
 
 _NCHW_TO_NHWC: Final = (0, 2, 3, 1)
 _NHWC_TO_NCHW: Final = (0, 3, 1, 2)
 
-# Functions of each number by itself, as modules with their settings; inplace is never used, since a map may be read again.
+# Functions of each number by itself; inplace is never used, since a map may be read again.
 _ACTIVATION_MODULES: Final = (
     nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.Softplus, nn.Mish, nn.LeakyReLU, nn.Hardsigmoid,
     nn.LogSigmoid, nn.Softsign, nn.Hardshrink, nn.Softshrink, nn.Tanhshrink, nn.Threshold,
@@ -136,9 +136,12 @@ def _activation_function(call: Call) -> Translation | None:
 
 @rule(nn.Identity, nn.Dropout, nn.Dropout2d, functional.dropout, functional.dropout2d, stochastic_depth, "contiguous")
 def _same(call: Call) -> Translation | None:
-    if call.target in (functional.dropout, functional.dropout2d, stochastic_depth) and (
-        call.bind("input", "p", *(("mode",) if call.target is stochastic_depth else ()), "training", training=True)
-    )["training"]:
+    if (
+        call.target in (functional.dropout, functional.dropout2d, stochastic_depth)
+        and (
+            call.bind("input", "p", *(("mode",) if call.target is stochastic_depth else ()), "training", training=True)
+        )["training"]
+    ):
         return None
     return Same(), [call.args[0]]
 
@@ -178,8 +181,22 @@ def _part(call: Call) -> Translation | None:
 
 @rule(operator.getitem)
 def _pick(call: Call) -> Translation | None:
+    """One of several maps; or one channel of a map that becomes a map of one channel (x[:, c].unsqueeze(1))."""
     source, index = call.args
-    return (Pointwise(lambda parts: parts[index], layouts=("nchw",)), [source]) if isinstance(index, int) else None
+    if isinstance(index, int):
+        return Pointwise(lambda parts: parts[index], layouts=("nchw",)), [source]
+    if _is_channel(index) and call.users and all(_restores_channel(user) for user in call.users):
+        channel = index[1]
+        return Pointwise(lambda x: x[:, channel : channel + 1], layouts=("nchw",)), [source]
+    return None
+
+
+@rule(torch.unsqueeze, "unsqueeze")
+def _restore_channel(call: Call) -> Translation | None:
+    source = call.args[0]
+    one_channel = source.target is operator.getitem and _is_channel(source.args[1])
+    restores = one_channel and all(_restores_channel(user) for user in source.users)
+    return (Same(), [source]) if restores else None
 
 
 @rule(shufflenetv2.channel_shuffle)
@@ -233,9 +250,7 @@ def _max_pool(call: Call) -> Translation | None:
 
 @rule(nn.AvgPool2d, functional.avg_pool2d)
 def _average_pool(call: Call) -> Translation | None:
-    given = _settings(
-        call, "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override"
-    )
+    given = _settings(call, "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
     kernel = _two(given["kernel_size"])
     operation = AveragePool(
         kernel, _two(given.get("stride") or kernel), _two(given.get("padding") or 0), bool(given.get("ceil_mode")),
@@ -246,8 +261,10 @@ def _average_pool(call: Call) -> Translation | None:
 
 @rule(nn.AdaptiveAvgPool2d, functional.adaptive_avg_pool2d)
 def _adaptive_average(call: Call) -> Translation | None:
-    size = _settings(call, "output_size")["output_size"]
-    return (GlobalMean(keep=True), [call.args[0]]) if _two(size) == (1, 1) else None
+    height, width = _pair(_settings(call, "output_size")["output_size"])
+    if (height, width) == (1, 1):
+        return GlobalMean(keep=True), [call.args[0]]
+    return AdaptiveAverage(height, width), [call.args[0]]
 
 
 @rule("mean", torch.mean)
@@ -261,13 +278,16 @@ def _mean(call: Call) -> Translation | None:
 
 @rule(nn.ZeroPad2d, nn.ConstantPad2d, functional.pad)
 def _pad(call: Call) -> Translation | None:
-    if isinstance(call.target, nn.Module):
+    widths: tuple[int, ...]
+    if isinstance(call.target, nn.ConstantPad2d):
         widths, value = call.target.padding, float(call.target.value)
     else:
         given = call.bind("input", "pad", "mode", "value", mode="constant", value=0.0)
         if given["mode"] != "constant":
             return None
-        widths, value = given["pad"], float(given["value"] or 0.0)
+        if any(not isinstance(width, int) for width in given["pad"]):
+            return None
+        widths, value = tuple(given["pad"]), float(given["value"] or 0.0)
     if len(widths) != 4 or min(widths) < 0:
         return None
     left, right, top, bottom = widths
@@ -280,6 +300,14 @@ def _shape(call: Call) -> Translation | None:
         return None
     axis = call.args[1] if call.target == "size" and len(call.args) > 1 else None
     return Shape(axis), [call.args[0]]
+
+
+def _is_channel(index: Any) -> bool:
+    return isinstance(index, tuple) and len(index) == 2 and index[0] == slice(None) and isinstance(index[1], int)
+
+
+def _restores_channel(node: fx.Node) -> bool:
+    return node.target in (torch.unsqueeze, "unsqueeze") and node.args[1:] == (1,)
 
 
 def _clamp(call: Call, low: float, high: float) -> Translation:

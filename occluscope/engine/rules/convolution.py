@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from occluscope.engine.fields import Axis, Field
 from occluscope.engine.intervals import Spans
-from occluscope.engine.kernels import Activation, Pair, convolve, pack_weight
+from occluscope.engine.kernels import Activation, Pair, Sliding, convolve, pack_weight
 from occluscope.engine.planning import Planner
 from occluscope.engine.steps import Operation, Planned, Run
 
@@ -40,7 +40,7 @@ class Convolution(Operation):
     with_addend: bool = False
 
     def __post_init__(self) -> None:
-        self._packs = _Packs()
+        self._packs: dict[tuple[Any, ...], Tensor] = {}
 
     def whole(self, *values: Any) -> Tensor:
         x, padding = self._pad_for_kernel(values[0])
@@ -82,9 +82,7 @@ class Convolution(Operation):
         )
         read = planner.read(source, y, x)
         stride = (1, 1) if pointwise else self.stride
-        return lambda batch: self._convolve(
-            read(batch), stride, (0, 0), read_addend(batch) if read_addend else None
-        )
+        return lambda batch: self._convolve(read(batch), stride, (0, 0), read_addend(batch) if read_addend else None)
 
     def _outputs(self, axis: Axis, which: int) -> Spans:
         low, high = self.padding[2 * which : 2 * which + 2]
@@ -115,7 +113,8 @@ class Convolution(Operation):
             places = axis.place.offsets[:, None] * stride - low + np.arange(count)
         if self.mode == "zeros":
             return places
-        return self._source(source.length, which)[places + low]
+        copied: np.ndarray = self._source(source.length, which)[places + low]
+        return copied
 
     def _source(self, length: int, which: int) -> np.ndarray:
         """The place that each place of the padded axis is copied from (modes other than zeros)."""
@@ -133,22 +132,16 @@ class Convolution(Operation):
         return padded.contiguous(memory_format=torch.channels_last), (0, 0)
 
     def _convolve(self, x: Tensor, stride: Pair, padding: Pair, addend: Tensor | None) -> Tensor:
-        weight = self._packs.get(self, x, stride, padding)
-        return convolve(x, weight, self.bias, stride, padding, self.dilation, self.groups, self.activation, addend)
+        sliding = Sliding(stride, padding, self.dilation, self.groups)
+        return convolve(x, self._packed(x, sliding), self.bias, sliding, self.activation, addend)
 
-
-class _Packs:
-    """A convolution's weight, packed once for each size of map that it meets."""
-
-    def __init__(self) -> None:
-        self._packs: dict[tuple[Any, ...], Tensor] = {}
-
-    def get(self, of: Convolution, x: Tensor, stride: Pair, padding: Pair) -> Tensor:
-        key = (*x.shape[2:], *stride, *padding)
+    def _packed(self, x: Tensor, sliding: Sliding) -> Tensor:
+        """The weight packed for maps of this size: once for each size that is met."""
+        key = (*x.shape[2:], sliding)
         if key not in self._packs:
             if len(self._packs) >= _PACKS:
                 self._packs.clear()
-            self._packs[key] = pack_weight(of.weight, stride, padding, of.dilation, of.groups, tuple(x.shape))
+            self._packs[key] = pack_weight(self.weight, sliding, tuple(x.shape))
         return self._packs[key]
 
 

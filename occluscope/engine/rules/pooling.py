@@ -107,6 +107,30 @@ class AveragePool(Operation):
 
 
 @dataclass
+class AdaptiveAverage(Operation):
+    """Average pooling to a size of output (none: that axis's own). Sizes that divide the map's are plain pooling."""
+
+    height: int | None
+    width: int | None
+
+    def whole(self, *values: Any) -> Tensor:
+        return functional.adaptive_avg_pool2d(values[0], (self.height, self.width))
+
+    def plan(self, planner: Planner, inputs: tuple[int, ...]) -> Planned | None:
+        source = planner.states[inputs[0]]
+        if not isinstance(source, Field) or source.layout != "nchw":
+            return None
+        height, width = self.height or source.y.length, self.width or source.x.length
+        if (height, width) == source.lengths:
+            return Planned(source, lambda batch: batch.values[inputs[0]])
+        if source.y.length % height or source.x.length % width:
+            return None
+        kernel = (source.y.length // height, source.x.length // width)
+        pool = AveragePool(kernel, kernel, (0, 0), ceil=False, count_include_pad=True, divisor=None)
+        return pool.plan(planner, inputs)
+
+
+@dataclass
 class GlobalMean(Operation):
     """The mean over a map's height and width. keep: whether both stay as axes of length 1."""
 
@@ -128,18 +152,16 @@ class GlobalMean(Operation):
         bottom, right = top + source.y.place.size, left + source.x.place.size
 
         def run(batch: Any) -> Tensor:
-            t, b, l, r = top[batch.rows], bottom[batch.rows], left[batch.columns], right[batch.columns]
-            replaced = (table[:, b, r] - table[:, t, r] - table[:, b, l] + table[:, t, l]).T
+            y0, y1, x0, x1 = top[batch.rows], bottom[batch.rows], left[batch.columns], right[batch.columns]
+            replaced = (table[:, y1, x1] - table[:, y0, x1] - table[:, y1, x0] + table[:, y0, x0]).T
             change = batch.values[inputs[0]].double().sum((2, 3)) - replaced
-            means = (mean + change / area).to(value.dtype)
+            means: Tensor = (mean + change / area).to(value.dtype)
             return means[:, :, None, None] if self.keep else means
 
         return Planned(Changed(), run)
 
 
-def _sliding_field(
-    source: Field, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, lengths: Any
-) -> Field:
+def _sliding_field(source: Field, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, lengths: Any) -> Field:
     spans: list[Spans] = [
         axis.spans.through_kernel(kernel[which], stride[which], padding[which], dilation[which], int(lengths[which]))
         for which, axis in enumerate((source.y, source.x))

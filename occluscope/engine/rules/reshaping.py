@@ -42,9 +42,7 @@ class Padding(Operation):
         y, x = _moved(source.y.spans, top), _moved(source.x.spans, left)
         lengths = (source.y.length + top + bottom, source.x.length + left + right)
         field = Field.of(y, x, lengths, whole=source.is_whole)
-        read = planner.read(
-            inputs[0], _places(field.y, top), _places(field.x, left), fill=self.value
-        )
+        read = planner.read(inputs[0], _places(field.y, top), _places(field.x, left), fill=self.value)
         return Planned(field, read)
 
 

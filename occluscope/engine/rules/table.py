@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from occluscope.engine.steps import Operation
 
@@ -17,12 +17,14 @@ class Call:
 
     target: the module, the function, or a method's name. args, kwargs: as given, tensors of the network as nodes.
     constants: values of the parameters and buffers that the network reads, by node.
+    users: the nodes that read its value.
     """
 
     target: Any
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     constants: dict[fx.Node, Any]
+    users: tuple[fx.Node, ...] = ()
 
     def bind(self, *names: str, **defaults: Any) -> dict[str, Any]:
         """Arguments by name, in the order of a signature, with defaults for those not given."""
@@ -62,8 +64,3 @@ def translate(call: Call) -> Translation | None:
     except TypeError:  # a target that cannot be looked up
         return None
     return builder(call) if builder else None
-
-
-def is_map(value: Any) -> bool:
-    """Whether an unoccluded value is a map: [1, channels, height, width]."""
-    return isinstance(value, Tensor) and value.dim() == 4
