@@ -17,11 +17,12 @@ from occluscope.engine.fields import Field
 from occluscope.engine.planning import Planner
 from occluscope.engine.shortening import shorten
 from occluscope.engine.steps import Constant, Picture, Steady, Step
-from occluscope.engine.tracing import trace
+from occluscope.engine.tracing import UntraceableError, trace
 from occluscope.windows import WindowGrid
 
 CPU_BATCH: Final = 16  # windows
 GPU_BATCH: Final = 128  # windows
+_TRACING_ERROR: Final = 1e-4  # relative; far over rounding, far under a misread operation
 Cover = Callable[[Tensor], Tensor]
 
 
@@ -39,6 +40,7 @@ class IncrementalNetwork:
     def __init__(self, module: nn.Module) -> None:
         if module.training:
             raise ValueError("the model must be in eval mode: call model.eval()")
+        self._module = module
         self._traced = trace(module)
         self._steps: list[Step] | None = None
 
@@ -83,12 +85,19 @@ class IncrementalNetwork:
         """The steps, shortened once their shapes are known."""
         if self._steps is None:
             values = _unoccluded(self._traced, clear)
+            self._check_traced(values[-1], clear)
             shaped = [
                 replace(step, shape=tuple(value.shape) if isinstance(value, Tensor) else None)
                 for step, value in zip(self._traced, values, strict=True)
             ]
             self._steps = shorten(shaped, clear.device)
         return self._steps
+
+    def _check_traced(self, traced: Tensor, clear: Tensor) -> None:
+        """Tracing can misread a model that changes tensors in place under several names; then it is not followed."""
+        own = self._module(clear)
+        if traced.shape != own.shape or (traced - own).abs().max() > _TRACING_ERROR * own.abs().max():
+            raise UntraceableError(f"{type(self._module).__name__}, traced, gives other numbers than the model")
 
     @staticmethod
     def _covered(planner: Planner, clear: Tensor, origins: Tensor, patches: Tensor, grid: WindowGrid) -> Tensor:

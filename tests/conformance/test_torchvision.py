@@ -1,0 +1,67 @@
+"""Exact means exact: every torchvision classification model, occluded by the engine and by whole forward passes."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from occluscope.engine.incremental import IncrementalNetwork
+from occluscope.engine.naive import occluded_logits
+from occluscope.windows import WindowGrid
+
+LARGEST_ERROR = 1e-5  # largest difference of a logit relative to the largest logit, float32
+OPTIONS: dict[str, dict[str, Any]] = {
+    "inception_v3": {"transform_input": True, "init_weights": False},
+    "googlenet": {"transform_input": True, "init_weights": False},
+}
+SIZES = {"inception_v3": (99, 107), "maxvit_t": (224, 224)}
+FIXED_SIZE = ("vit", "swin", "maxvit")
+
+
+def made(name: str) -> tuple[nn.Module, tuple[int, int]]:
+    """The architecture with random weights that let the picture through, and an input size small for it."""
+    torch.manual_seed(0)
+    options = dict(OPTIONS.get(name, {}))
+    size = SIZES.get(name, (64, 64) if name.startswith(FIXED_SIZE) else (64, 83))
+    if name.startswith("vit"):
+        size = (56, 56) if name == "vit_h_14" else (64, 64)
+        options["image_size"] = size[0]
+    module: nn.Module = models.get_model(name, weights=None, **options)
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            nn.init.normal_(layer.weight, std=(1.5 / layer.weight[0].numel()) ** 0.5)
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None
+            assert layer.running_var is not None
+            layer.running_mean.normal_(0, 0.1)
+            layer.running_var.uniform_(0.5, 1.5)
+            nn.init.uniform_(layer.weight, 0.5, 1.5)
+            nn.init.normal_(layer.bias, std=0.1)
+    for parameter_name, parameter in module.named_parameters():
+        if parameter_name.endswith("layer_scale"):
+            nn.init.uniform_(parameter, 0.2, 0.5)
+    return module.eval().requires_grad_(requires_grad=False), size
+
+
+@pytest.mark.parametrize("name", models.list_models(module=models))
+def test_the_engine_gives_the_models_own_logits(name: str, record_property: Any) -> None:
+    module, size = made(name)
+    picture = torch.randn(3, *size)
+    grid = WindowGrid.over(size, (13, 17), (29, 41))  # neither stride lands on the edge
+    baseline = torch.full((3, 1, 1), 0.25)
+    network = IncrementalNetwork(module)
+
+    def cover(origins: Tensor) -> Tensor:
+        return baseline.expand(len(origins), 3, *grid.window)
+
+    with torch.inference_mode():
+        expected = torch.cat(list(occluded_logits(module, picture, grid, baseline)))
+        unoccluded = module(picture[None])
+        logits = torch.cat(list(network.occluded(picture, grid, cover)))
+    largest = expected.abs().max()
+    error = float((logits - expected).abs().max() / largest)
+    record_property("error", error)
+    assert (expected - unoccluded).abs().max() > 1e-4 * largest  # the windows are felt
+    assert error <= LARGEST_ERROR
