@@ -5,7 +5,7 @@ Deep CNN Explanations', SIGMOD: the unoccluded value of every layer is kept; of 
 that can differ is computed, read together with what lies around it in the kept value.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from occluscope.engine.batch import Batch
+from occluscope.engine.covers import Cover
 from occluscope.engine.fields import Field
 from occluscope.engine.planning import Planner
 from occluscope.engine.shortening import shorten
@@ -23,7 +24,6 @@ from occluscope.windows import WindowGrid
 CPU_BATCH: Final = 16  # windows
 GPU_BATCH: Final = 128  # windows
 _TRACING_ERROR: Final = 1e-4  # relative; far over rounding, far under a misread operation
-Cover = Callable[[Tensor], Tensor]
 
 
 class IncrementalNetwork:
@@ -43,6 +43,7 @@ class IncrementalNetwork:
         self._module = module
         self._traced = trace(module)
         self._steps: list[Step] | None = None
+        self.computed_share = 1.0  # of a whole pass's multiplications in convolutions, for the windows run last
 
     def occluded(
         self, picture: Tensor, grid: WindowGrid, cover: Cover, batch_size: int | None = None
@@ -59,6 +60,7 @@ class IncrementalNetwork:
             clear = picture[None].contiguous(memory_format=torch.channels_last)
             steps = self._prepared(clear)
             planner = Planner(steps, _unoccluded(steps, clear), grid)
+            self.computed_share = planner.work / planner.whole_work if planner.whole_work else 1.0
             output = planner.whole(len(steps) - 1)
             planner.complete(batch_size)
             steady = [

@@ -6,25 +6,28 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from occluscope.engine.covers import Cover
 from occluscope.windows import WindowGrid
 
 CPU_BATCH: Final = 8  # windows; larger batches fall out of the processor's caches and run slower
 GPU_BATCH: Final = 64  # windows; enough to keep a GPU busy at 224 × 224
 
 
-def occluded_logits(module: nn.Module, picture: Tensor, grid: WindowGrid, baseline: Tensor) -> Iterator[Tensor]:
+def occluded_outputs(
+    module: nn.Module, picture: Tensor, grid: WindowGrid, cover: Cover, batch_size: int | None = None
+) -> Iterator[Tensor]:
     """Run the model on the picture with each window covered.
 
-    module: [batch, 3, height, width] → logits [batch, classes], in eval mode.
-    picture: float32 [3, height, width], normalised.
-    baseline: what covers a window, broadcastable to [3, window height, window width], normalised.
-    Yields logits [batch, classes] for one batch of windows after the other, in the order of `WindowGrid.origins`.
+    module: [batch, channels, height, width] → one tensor [batch, …], in eval mode.
+    picture: [channels, height, width], prepared. grid: the windows. cover: what lies in them.
+    Yields the model's output for one batch of windows after the other, in the order of `WindowGrid.origins`.
     """
-    batch_size = CPU_BATCH if picture.device.type == "cpu" else GPU_BATCH
+    batch_size = batch_size or (CPU_BATCH if picture.device.type == "cpu" else GPU_BATCH)
     height, width = grid.window
-    with torch.inference_mode():
-        for origins in torch.split(torch.from_numpy(grid.origins()), batch_size):
+    all_origins = torch.from_numpy(grid.origins()).to(picture.device)
+    for origins in torch.split(all_origins, batch_size):
+        with torch.inference_mode():
             covered = picture.expand(len(origins), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-            for copy, (y, x) in zip(covered, origins.tolist(), strict=True):
-                copy[:, y : y + height, x : x + width] = baseline
+            for copy, patch, (y, x) in zip(covered, cover(origins), origins.tolist(), strict=True):
+                copy[:, y : y + height, x : x + width] = patch
             yield module(covered)

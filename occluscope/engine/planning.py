@@ -64,6 +64,7 @@ class Planner:
         self.runs: list[Run | None] = []
         self.readings: list[Reading] = []
         self.buffers: dict[tuple[int, float], Buffer] = {}
+        self.work = self.whole_work = 0  # multiplications in convolutions: of one window, and of a whole pass
         for index, step in enumerate(steps):
             planned = self._plan(index, step)
             self.states.append(planned.state)

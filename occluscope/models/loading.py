@@ -1,12 +1,16 @@
 """A model ready to run: weights on a device, pictures to tensors; needs torch."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from occluscope.engine.incremental import IncrementalNetwork
+from occluscope.engine.tracing import UntraceableError
 from occluscope.models.architectures import with_weights
 from occluscope.models.card import ModelCard
 
@@ -31,6 +35,15 @@ class LoadedModel:
         """Normalise one colour, RGB 0–255: float32 [3, 1, 1] on the device."""
         mean, std = self._channels(self.card.preparation.mean), self._channels(self.card.preparation.std)
         return (self._channels(rgb) / 255 - mean) / std
+
+    @cached_property
+    def incremental(self) -> IncrementalNetwork | None:
+        """The network prepared for exact occlusion; none, with a warning, where it cannot be traced."""
+        try:
+            return IncrementalNetwork(self.module)
+        except UntraceableError as error:
+            warnings.warn(f"{error}; whole forward passes are used instead", stacklevel=2)
+            return None
 
     def _channels(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device).view(3, 1, 1)

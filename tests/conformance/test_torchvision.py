@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models
 
+from occluscope.engine.covers import constant_cover
 from occluscope.engine.incremental import IncrementalNetwork
-from occluscope.engine.naive import occluded_logits
+from occluscope.engine.naive import occluded_outputs
 from occluscope.windows import WindowGrid
 
 LARGEST_ERROR = 1e-5  # largest difference of a logit relative to the largest logit, float32
@@ -54,14 +55,10 @@ def test_the_engine_gives_the_models_own_logits(name: str, record_property: Any)
     module, size = made(name)
     picture = torch.randn(3, *size)
     grid = WindowGrid.over(size, (13, 17), (29, 41))  # neither stride lands on the edge
-    baseline = torch.full((3, 1, 1), 0.25)
+    cover = constant_cover(torch.full((3, 1, 1), 0.25), grid.window)
     network = IncrementalNetwork(module)
-
-    def cover(origins: Tensor) -> Tensor:
-        return baseline.expand(len(origins), 3, *grid.window)
-
     with torch.inference_mode():
-        expected = torch.cat(list(occluded_logits(module, picture, grid, baseline)))
+        expected = torch.cat(list(occluded_outputs(module, picture, grid, cover)))
         unoccluded = module(picture[None])
         logits = torch.cat(list(network.occluded(picture, grid, cover)))
     largest = expected.abs().max()

@@ -1,7 +1,8 @@
 """occlusion: runs the model on every occluded copy of a picture and draws the maps from its answers."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -10,7 +11,15 @@ from torch import Tensor
 
 from occluscope.analyses.contract import Outcome, Unit
 from occluscope.analyses.occlusion.spec import OcclusionParameters
-from occluscope.engine.naive import occluded_logits
+from occluscope.engine import naive
+from occluscope.engine.covers import (
+    Cover,
+    blurred,
+    constant_cover,
+    gaussian_cover,
+    mean_cover,
+    picture_cover,
+)
 from occluscope.models.card import ModelCard
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Frame, Picture
@@ -39,7 +48,10 @@ def compute(
     with torch.inference_mode():
         base = _probabilities(model.module(clear[None]))[0]
     target = int(base.argmax()) if params.target == "top1" else card.class_index(params.target)
-    probability, predicted = _occlude(model, clear, grid, _baseline(model, picture, params), target, report)
+    network = model.incremental if params.method == "exact" else None
+    run = network.occluded if network else partial(naive.occluded_outputs, model.module)
+    batches = run(clear, grid, _cover(model, picture, clear, params))
+    probability, predicted = _follow(batches, grid, target, report)
     seconds = time.perf_counter() - start
 
     drop = float(base[target]) - probability
@@ -51,6 +63,7 @@ def compute(
         "max_drop_y": (y, "px"),
         "max_drop_x": (x, "px"),
         "windows": (float(len(grid)), None),
+        "forward_equivalents": (len(grid) * (network.computed_share if network else 1.0), None),
         "seconds": (seconds, "s"),
     }
     results = {
@@ -69,26 +82,38 @@ def _probabilities(logits: Tensor) -> Tensor:
     return logits.double().softmax(dim=1)
 
 
-def _baseline(model: LoadedModel, picture: Picture, params: OcclusionParameters) -> Tensor:
-    """What covers a window: float32 [3, 1, 1], normalised."""
-    if params.baseline == "grey":
-        return torch.zeros(3, 1, 1, device=model.device)
+def _cover(model: LoadedModel, picture: Picture, clear: Tensor, params: OcclusionParameters) -> Cover:
+    """What covers the windows, normalised as the picture is."""
+    match params.baseline:
+        case "window_mean":
+            return mean_cover(clear, params.window)
+        case "blur":
+            return picture_cover(blurred(clear, params.baseline_sigma), params.window)
+        case "noise":
+            random = np.random.default_rng(params.baseline_seed)
+            noise = random.integers(0, 256, picture.rgb.shape, dtype=np.uint8)
+            return picture_cover(model.tensor(noise), params.window)
+        case "gaussian":
+            return gaussian_cover(clear, params.window)
+        case _:
+            return constant_cover(_colour(model, picture, params), params.window)
+
+
+def _colour(model: LoadedModel, picture: Picture, params: OcclusionParameters) -> Tensor:
+    """The one colour of the other baselines: float32 [3, 1, 1], normalised."""
     if params.baseline == "image_mean":
         return model.colour(picture.rgb.mean(axis=(0, 1)).tolist())
-    return model.colour(params.baseline_value or (0, 0, 0))
+    if params.baseline == "value":
+        return model.colour(params.baseline_value or (0, 0, 0))
+    return torch.zeros(3, 1, 1, device=model.device)
 
 
-def _occlude(
-    model: LoadedModel,
-    clear: Tensor,
-    grid: WindowGrid,
-    baseline: Tensor,
-    target: int,
-    report: Callable[[int], None],
+def _follow(
+    batches: Iterator[Tensor], grid: WindowGrid, target: int, report: Callable[[int], None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probability of the target (float64) and most probable class (int32) a window, both [rows, columns]."""
     probability, predicted, done = [], [], 0
-    for logits in occluded_logits(model.module, clear, grid, baseline):
+    for logits in batches:
         probabilities = _probabilities(logits)
         probability.append(probabilities[:, target].cpu())
         predicted.append(probabilities.argmax(dim=1).cpu())

@@ -71,16 +71,32 @@ class OcclusionParameters(Parameters):
         title="Stride",
         description="Steps between window positions, [down, across] or one number; pixels of the model's input.",
     )
-    baseline: Literal["grey", "value", "image_mean"] = Field(
+    baseline: Literal["grey", "value", "image_mean", "window_mean", "blur", "noise", "gaussian"] = Field(
         default="grey",
         title="Baseline",
         description="What covers the window: 'grey' is the model's normalisation mean (0 after it, as Zeiler & "
-        "Fergus), 'value' the colour in baseline_value, 'image_mean' the picture's own mean colour.",
+        "Fergus), 'value' the colour in baseline_value, 'image_mean' the picture's own mean colour, 'window_mean' "
+        "the window's, 'blur' the picture blurred, 'noise' random pixels, 'gaussian' the picture fading to grey "
+        "towards the window's centre, without a hard border.",
     )
     baseline_value: Colour | None = Field(
         default=None,
         title="Baseline colour",
         description="RGB 0-255 for baseline 'value', [r, g, b] or one number for a grey.",
+    )
+    baseline_sigma: float = Field(
+        default=10.0,
+        gt=0,
+        le=1000,
+        title="Blur",
+        description="Standard deviation of baseline 'blur'; pixels of the model's input.",
+    )
+    baseline_seed: int = Field(
+        default=0,
+        ge=0,
+        lt=2**32,
+        title="Noise seed",
+        description="Seed of baseline 'noise': the same seed, the same pixels.",
     )
     target: int | str = Field(
         default="top1",
@@ -88,10 +104,11 @@ class OcclusionParameters(Parameters):
         description="The class whose probability is followed: 'top1' (the most probable without occlusion), "
         "a class index, or a label.",
     )
-    method: Literal["naive"] = Field(
-        default="naive",
+    method: Literal["exact", "naive"] = Field(
+        default="exact",
         title="Method",
-        description="'naive': one whole forward pass a window, in batches; the reference for every other method.",
+        description="'exact' computes only what each window changes, and gives the numbers of 'naive', which runs "
+        "one whole forward pass a window. Models that cannot be traced are run by 'naive'.",
     )
 
 
@@ -203,6 +220,11 @@ SPEC: Final = AnalysisSpec(
             "px",
         ),
         MetricSpec("windows", "Windows", "Number of window positions."),
+        MetricSpec(
+            "forward_equivalents",
+            "Forward passes' worth",
+            "Multiplications done in convolutions, in whole forward passes: `windows` for 'naive', fewer for 'exact'.",
+        ),
         MetricSpec("seconds", "Seconds", "Time that the model took for this picture.", "s"),
     ),
     headline="pixel_map",

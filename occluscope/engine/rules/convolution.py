@@ -59,6 +59,9 @@ class Convolution(Operation):
             spans = [own.union(theirs.spans) for own, theirs in zip(spans, (addend.y, addend.x), strict=True)]
         whole = source.is_whole or (addend is not None and addend.is_whole)
         field = Field.of(spans[0], spans[1], lengths, whole=whole)
+        each = self.weight.numel()  # multiplications for one place of the output
+        planner.work += each * field.y.place.size * field.x.place.size
+        planner.whole_work += each * lengths[0] * lengths[1]
         read_addend = planner.read_field(inputs[1], field) if self.with_addend else None
         run = self._run_whole(planner, inputs[0], read_addend) if field.is_whole else None
         return Planned(field, run or self._run_rectangles(planner, inputs[0], source, field, read_addend))
@@ -125,7 +128,9 @@ class Convolution(Operation):
     def _pad_for_kernel(self, x: Tensor) -> tuple[Tensor, Pair]:
         """Padding that the kernel can do itself is left to it; the rest is done here."""
         top, bottom, left, right = self.padding
-        if self.mode == "zeros" and top == bottom and left == right:
+        reach = [(int(length) - 1) * step for length, step in zip(self.weight.shape[2:], self.dilation, strict=True)]
+        # With more padding than the kernel reaches, oneDNN has been seen to read beyond small maps and crash.
+        if self.mode == "zeros" and top == bottom <= reach[0] and left == right <= reach[1]:
             return x, (top, left)
         mode = "constant" if self.mode == "zeros" else self.mode
         padded = functional.pad(x, (left, right, top, bottom), mode=mode)

@@ -227,6 +227,14 @@ def test_it_computes_rectangles_and_not_the_whole(monkeypatch: pytest.MonkeyPatc
     assert sizes == [*unoccluded, *unoccluded, (9, 3, 12, 12), (9, CHANNELS, 14, 14)]
 
 
+def test_more_padding_than_the_kernel_reaches() -> None:
+    module = seeded(nn.Sequential(nn.Conv2d(3, CHANNELS, 1, (3, 2), 3), nn.Conv2d(CHANNELS, 4, 2, 2, 4, 1)))
+    grid = WindowGrid.over((13, 1), (2, 1), (3, 1))
+    picture, patches = torch.randn(3, 13, 1), torch.randn(len(grid), 3, 2, 1)
+    got = by_engine(module, picture, grid, patches)
+    assert relative_error(got, by_whole_passes(module, picture, grid, patches)) <= 1e-5
+
+
 def test_the_module_is_left_as_it_was() -> None:
     module = small_network()
     before = {name: value.clone() for name, value in module.state_dict().items()}

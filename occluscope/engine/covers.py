@@ -1,0 +1,64 @@
+"""What lies in a window while it is covered: for origins [batch, 2] the contents [batch, channels, height, width]."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from occluscope.windows import Size
+
+Cover = Callable[[Tensor], Tensor]
+
+
+def constant_cover(colour: Tensor, window: Size) -> Cover:
+    """One colour everywhere. colour: broadcastable to [channels, height, width]."""
+    return lambda origins: colour.expand(len(origins), -1, *window)
+
+
+def picture_cover(replacement: Tensor, window: Size) -> Cover:
+    """What another picture, [channels, height, width], shows at the window's place."""
+    return lambda origins: crop_windows(replacement, origins, window)
+
+
+def mean_cover(picture: Tensor, window: Size) -> Cover:
+    """The mean colour of what the window covers."""
+
+    def cover(origins: Tensor) -> Tensor:
+        means = crop_windows(picture, origins, window).mean((2, 3), keepdim=True)
+        return means.expand(-1, -1, *window)
+
+    return cover
+
+
+def gaussian_cover(picture: Tensor, window: Size) -> Cover:
+    """The picture times 1 − a Gaussian about the window's centre: no hard border.
+
+    The Gaussian is 1 at the centre, its standard deviation a quarter of the window. As MONAI's OcclusionSensitivity by default; on a normalised picture it fades to the normalisation mean.
+    """
+    y, x = (_bell(length, picture) for length in window)
+    left = 1 - y[:, None] * x
+    return lambda origins: crop_windows(picture, origins, window) * left
+
+
+def crop_windows(picture: Tensor, origins: Tensor, window: Size) -> Tensor:
+    """Parts of a picture: origins int64 [batch, 2] → [batch, channels, height, width]."""
+    y = origins[:, :1] + torch.arange(window[0], device=origins.device)
+    x = origins[:, 1:] + torch.arange(window[1], device=origins.device)
+    return picture[:, y[:, :, None], x[:, None, :]].transpose(0, 1)
+
+
+def blurred(picture: Tensor, sigma: float) -> Tensor:
+    """A picture [channels, height, width] under a Gaussian blur of `sigma` pixels, edges repeated."""
+    reach = min(max(int(4 * sigma + 0.5), 1), *(length - 1 for length in picture.shape[1:]))
+    places = torch.arange(-reach, reach + 1, device=picture.device, dtype=picture.dtype)
+    kernel = torch.exp(-0.5 * (places / sigma) ** 2)
+    kernel = kernel / kernel.sum()
+    padded = functional.pad(picture[:, None], (reach, reach, reach, reach), mode="replicate")
+    across = functional.conv2d(padded, kernel[None, None, None, :])
+    return functional.conv2d(across, kernel[None, None, :, None])[:, 0]
+
+
+def _bell(length: int, like: Tensor) -> Tensor:
+    places = torch.arange(length, device=like.device, dtype=like.dtype) - (length - 1) / 2
+    return torch.exp(-0.5 * (places / (length / 4)) ** 2)
