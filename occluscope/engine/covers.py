@@ -34,7 +34,8 @@ def mean_cover(picture: Tensor, window: Size) -> Cover:
 def gaussian_cover(picture: Tensor, window: Size) -> Cover:
     """The picture times 1 − a Gaussian about the window's centre: no hard border.
 
-    The Gaussian is 1 at the centre, its standard deviation a quarter of the window. As MONAI's OcclusionSensitivity by default; on a normalised picture it fades to the normalisation mean.
+    The Gaussian is 1 at the centre, its standard deviation a quarter of the window. MONAI's OcclusionSensitivity
+    covers so by default; on a normalised picture it fades to the normalisation mean.
     """
     y, x = (_bell(length, picture) for length in window)
     left = 1 - y[:, None] * x
