@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help install demo up test check format cards constraints clean
+.PHONY: help install demo up test bench check format cards constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,12 @@ test: export MALLOC_MMAP_THRESHOLD_ = 1073741824
 test: export MALLOC_TRIM_THRESHOLD_ = 2147483648
 test: $(INSTALLED) ## run every test
 	$(BIN)/python -m pytest
+
+bench: export MALLOC_MMAP_THRESHOLD_ = 1073741824
+bench: export MALLOC_TRIM_THRESHOLD_ = 2147483648
+bench: $(INSTALLED) ## measure occlusion side by side with peers; writes benchmarks/results/ (about an hour)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python -m benchmarks.occlusion
 
 check: $(INSTALLED) ## format, lint, types, import rule, 'service loads without torch'
 	$(BIN)/ruff format --check .

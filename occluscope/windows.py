@@ -1,5 +1,8 @@
 """Where the occluding window stands: the grid of its positions over a picture."""
 
+import itertools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +51,19 @@ class WindowGrid:
         y, x = np.meshgrid(self.origins_y, self.origins_x, indexing="ij")
         return np.stack([y.ravel(), x.ravel()], axis=1)
 
+    def tiles(self, most: int) -> Iterator[tuple["WindowGrid", np.ndarray]]:
+        """Parts of the grid with neighbouring positions, as square as can be, of at most so many windows each.
+
+        Yields each part as a grid, and its windows' places in this one: int64 [windows], row by row of the part.
+        """
+        columns = min(len(self.origins_x), max(math.isqrt(most), most // len(self.origins_y)))
+        rows = min(len(self.origins_y), max(most // columns, 1))
+        numbers = np.arange(len(self)).reshape(self.shape)
+        for y in _even_parts(len(self.origins_y), rows):
+            for x in _even_parts(len(self.origins_x), columns):
+                part = WindowGrid(self.window, self.origins_y[y], self.origins_x[x])
+                yield part, numbers[y, x].ravel()
+
     def centre(self, position: int) -> tuple[float, float]:
         """Centre (y, x) of the position-th window, pixels of the input."""
         row, column = divmod(position, len(self.origins_x))
@@ -71,6 +87,13 @@ def count_positions(length: int, window: int, stride: int) -> int:
     """Number of positions along one axis, without making them."""
     steps, rest = divmod(length - window, stride)
     return steps + 1 + (rest > 0)
+
+
+def _even_parts(length: int, most: int) -> list[slice]:
+    """Slices of at most `most`, as equal as can be."""
+    parts = -(-length // most)
+    bounds = [length * part // parts for part in range(parts + 1)]
+    return [slice(*pair) for pair in itertools.pairwise(bounds)]
 
 
 def _origins(length: int, window: int, stride: int) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from occluscope.engine.fields import Field
+from occluscope.engine.fields import Field, Layout
 from occluscope.engine.intervals import Spans
 from occluscope.engine.steps import Changed, Constant, Native, Picture, Planned, Run, Steady, Step
 from occluscope.windows import WindowGrid
@@ -24,46 +24,90 @@ class Buffer:
     """An unoccluded map as rows of channels, with room behind it for a batch's rectangles.
 
     One gather by index then reads both. low, high: pixels of fill around the map; fill: their value.
-    rows: float [padded height · padded width + room, channels], made when the plan is complete.
+    room: pixels behind it, for the batch that needs most. layout: order of the map's axes.
+    rows: float [padded height · padded width + room, channels], made when all plans are complete.
     """
 
     step: int
     fill: float
+    layout: Layout
     low: list[int] = field(default_factory=lambda: [0, 0])
     high: list[int] = field(default_factory=lambda: [0, 0])
+    room: int = 0
     rows: Tensor | None = None
     padded: tuple[int, int] = (0, 0)
-    written: int = -1  # the batch whose rectangles stand behind the map
+    written: bool = False  # whether the running batch's rectangles stand behind the map already
 
     @property
     def map_rows(self) -> int:
         return self.padded[0] * self.padded[1]
+
+    def make(self, value: Tensor) -> None:
+        """Lay out the unoccluded map."""
+        if self.layout == "nhwc":
+            value = value.permute(0, 3, 1, 2)
+        padded = functional.pad(value, (self.low[1], self.high[1], self.low[0], self.high[0]), value=self.fill)
+        _, channels, height, width = padded.shape
+        self.padded = (height, width)
+        self.rows = padded.new_empty((height * width + self.room, channels))
+        self.rows[: height * width] = padded.permute(0, 2, 3, 1).reshape(-1, channels)
+
+
+class Kept:
+    """The unoccluded picture's values, and the buffers that every plan over it shares. values: by step.
+
+    A further picture of the same size may be filled in; plans made for the first hold for it too.
+    """
+
+    def __init__(self, values: Sequence[Any]) -> None:
+        self.values = values
+        self.buffers: dict[tuple[int, float], Buffer] = {}
+        self._sums: dict[int, Tensor] = {}
+
+    def fill(self, values: Sequence[Any]) -> None:
+        """Take over a picture's values, once all plans have said what they will read."""
+        self.values = values
+        self._sums.clear()
+        for buffer in self.buffers.values():
+            buffer.make(values[buffer.step])
+
+    def begin_batch(self) -> None:
+        """Forget the rectangles of the batch before."""
+        for buffer in self.buffers.values():
+            buffer.written = False
+
+    def sums(self, step: int) -> Tensor:
+        """Summed-area table of a map: float64 [channels, height + 1, width + 1]."""
+        if step not in self._sums:
+            self._sums[step] = functional.pad(self.values[step][0].double().cumsum(1).cumsum(2), (1, 0, 1, 0))
+        return self._sums[step]
 
 
 @dataclass
 class Reading:
     """Where to read a map's changed values, pixel by pixel; tables [positions, count] along each axis.
 
-    places: coordinate on the map (outside it: fill). rectangle: place within the rectangle, −1 outside it.
+    places: coordinate on the map (outside it: fill). rectangle: place within the rectangle, −1 outside it; none
+    for a map without changes.
     """
 
     buffer: Buffer
     places: tuple[np.ndarray, np.ndarray]
-    rectangle: tuple[np.ndarray, np.ndarray]
+    rectangle: tuple[np.ndarray, np.ndarray] | None
     tables: tuple[Tensor, ...] = ()
 
 
 class Planner:
     """States of all steps for one grid of windows over one picture."""
 
-    def __init__(self, steps: Sequence[Step], values: Sequence[Any], grid: WindowGrid) -> None:
+    def __init__(self, steps: Sequence[Step], kept: Kept, grid: WindowGrid) -> None:
         self.steps = steps
-        self.values = values  # unoccluded, batch of one
+        self.kept = kept
+        self.values = kept.values  # of the picture that is planned with: for shapes and for what no picture changes
         self.grid = grid
         self.states: list[Field | Changed | Steady] = []
         self.runs: list[Run | None] = []
         self.readings: list[Reading] = []
-        self.buffers: dict[tuple[int, float], Buffer] = {}
         self.work = self.whole_work = 0  # multiplications in convolutions: of one window, and of a whole pass
         for index, step in enumerate(steps):
             planned = self._plan(index, step)
@@ -80,18 +124,18 @@ class Planner:
         lengths = self.lengths(source)
         if isinstance(state, Field) and _covers(state.y.coordinates(), y) and _covers(state.x.coordinates(), x):
             return lambda batch: batch.values[source]
-        buffer = self.buffers.setdefault((source, fill), Buffer(source, fill))
+        layout = state.layout if isinstance(state, Field) else "nchw"
+        buffer = self.kept.buffers.setdefault((source, fill), Buffer(source, fill, layout))
         for axis, (coordinates, length) in enumerate(zip((y, x), lengths, strict=True)):
             buffer.low[axis] = max(buffer.low[axis], -int(coordinates.min()))
             buffer.high[axis] = max(buffer.high[axis], int(coordinates.max()) + 1 - length)
+        rectangle = None
         if isinstance(state, Field):
             rectangle = (_within(state.y.place, y), _within(state.x.place, x))
-        else:
-            rectangle = (np.full_like(y, -1), np.full_like(x, -1))
+            buffer.room = max(buffer.room, len(self.grid) * state.y.place.size * state.x.place.size)
         reading = Reading(buffer, (y, x), rectangle)
         self.readings.append(reading)
-        layout = state.layout if isinstance(state, Field) else "nchw"
-        return lambda batch: batch.gather(reading, layout)
+        return lambda batch: batch.gather(reading)
 
     def read_field(self, source: int, place: Field) -> Run:
         """Read a step's map where another map's rectangles lie."""
@@ -105,29 +149,14 @@ class Planner:
         height, width = self.values[index].shape[-2:]
         return int(height), int(width)
 
-    def complete(self, room: int) -> None:
-        """Make the buffers, with room for a batch of so many windows, and put the tables onto the device."""
-        for buffer in self.buffers.values():
-            self._fill(buffer, room)
+    def complete(self, device: torch.device) -> None:
+        """Put the tables onto the device, once all plans over the picture are made."""
+        self.values = ()  # they belong to one picture; plans outlive it
         for reading in self.readings:
-            device = reading.buffer.rows.device if reading.buffer.rows is not None else None
             low_y, low_x = reading.buffer.low
             y, x = reading.places
-            tables = (y + low_y, x + low_x, *reading.rectangle)
+            tables = (y + low_y, x + low_x, *(reading.rectangle or ()))
             reading.tables = tuple(torch.from_numpy(np.ascontiguousarray(table)).to(device) for table in tables)
-
-    def _fill(self, buffer: Buffer, room: int) -> None:
-        state, value = self.states[buffer.step], self.values[buffer.step]
-        if isinstance(state, Field) and state.layout == "nhwc":
-            value = value.permute(0, 3, 1, 2)
-        padded = functional.pad(
-            value, (buffer.low[1], buffer.high[1], buffer.low[0], buffer.high[0]), value=buffer.fill
-        )
-        _, channels, height, width = padded.shape
-        buffer.padded = (height, width)
-        behind = room * state.y.place.size * state.x.place.size if isinstance(state, Field) else 0
-        buffer.rows = padded.new_empty((height * width + behind, channels))
-        buffer.rows[: height * width] = padded.permute(0, 2, 3, 1).reshape(-1, channels)
 
     def _plan(self, index: int, step: Step) -> Planned:
         if isinstance(step.operation, Picture):

@@ -67,3 +67,16 @@ def test_mean_per_pixel_is_the_mean_over_covering_windows(case: tuple[WindowGrid
 def test_centre_counts_row_by_row() -> None:
     grid = WindowGrid.over((10, 20), (4, 6), (3, 7))
     assert grid.centre(len(grid.origins_x)) == (3 + 2, 0 + 3)
+
+
+@given(grids(), st.integers(1, 40))
+def test_tiles_hold_every_window_once_and_no_more_than_asked(
+    case: tuple[WindowGrid, tuple[int, int]], most: int
+) -> None:
+    grid, _ = case
+    seen = np.zeros(len(grid), dtype=int)
+    for tile, positions in grid.tiles(most):
+        assert len(tile) == len(positions) <= most
+        assert np.array_equal(grid.origins()[positions], tile.origins())
+        seen[positions] += 1
+    assert (seen == 1).all()

@@ -109,20 +109,17 @@ def _colour(model: LoadedModel, picture: Picture, params: OcclusionParameters) -
 
 
 def _follow(
-    batches: Iterator[Tensor], grid: WindowGrid, target: int, report: Callable[[int], None]
+    batches: Iterator[tuple[Tensor, Tensor]], grid: WindowGrid, target: int, report: Callable[[int], None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Probability of the target (float64) and most probable class (int32) a window, both [rows, columns]."""
-    probability, predicted, done = [], [], 0
-    for logits in batches:
+    probability, predicted, done = np.empty(len(grid)), np.empty(len(grid), dtype=np.int32), 0
+    for positions, logits in batches:
         probabilities = _probabilities(logits)
-        probability.append(probabilities[:, target].cpu())
-        predicted.append(probabilities.argmax(dim=1).cpu())
-        done += len(logits)
+        probability[positions] = probabilities[:, target].cpu()
+        predicted[positions] = probabilities.argmax(dim=1).cpu()
+        done += len(positions)
         report(done)
-    return (
-        torch.cat(probability).numpy().reshape(grid.shape),
-        torch.cat(predicted).numpy().astype(np.int32).reshape(grid.shape),
-    )
+    return probability.reshape(grid.shape), predicted.reshape(grid.shape)
 
 
 def _maps(

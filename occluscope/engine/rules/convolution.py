@@ -16,7 +16,6 @@ from occluscope.engine.kernels import Activation, Pair, Sliding, convolve, pack_
 from occluscope.engine.planning import Planner
 from occluscope.engine.steps import Operation, Planned, Run
 
-_PACKS: Final = 4  # sizes of map for which a weight is kept packed: the picture's, and a rectangle's or two
 _MODES: Final = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}  # as numpy.pad calls them
 
 
@@ -40,7 +39,7 @@ class Convolution(Operation):
     with_addend: bool = False
 
     def __post_init__(self) -> None:
-        self._packs: dict[tuple[Any, ...], Tensor] = {}
+        self._packs: dict[Pair, Tensor] = {}
 
     def whole(self, *values: Any) -> Tensor:
         x, padding = self._pad_for_kernel(values[0])
@@ -141,11 +140,9 @@ class Convolution(Operation):
         return convolve(x, self._packed(x, sliding), self.bias, sliding, self.activation, addend)
 
     def _packed(self, x: Tensor, sliding: Sliding) -> Tensor:
-        """The weight packed for maps of this size: once for each size that is met."""
-        key = (*x.shape[2:], sliding)
+        """The weight packed once: the order that suits one size of map was seen to suit every other."""
+        key = sliding.stride
         if key not in self._packs:
-            if len(self._packs) >= _PACKS:
-                self._packs.clear()
             self._packs[key] = pack_weight(self.weight, sliding, tuple(x.shape))
         return self._packs[key]
 

@@ -140,22 +140,21 @@ class GlobalMean(Operation):
         return torch.as_tensor(values[0].mean((2, 3), keepdim=self.keep))
 
     def plan(self, planner: Planner, inputs: tuple[int, ...]) -> Planned | None:
-        """Unoccluded mean + (sum of the rectangle − sum of what it replaces) ÷ area, the sums in float64."""
+        """(Unoccluded sum + sum of the rectangle − sum of what it replaces) ÷ area, the sums in float64."""
         source = planner.states[inputs[0]]
         if not isinstance(source, Field) or source.layout != "nchw" or source.is_whole:
             return None
-        value = planner.values[inputs[0]]
-        area = value.shape[-2] * value.shape[-1]
-        mean = value.double().mean((2, 3))
-        table = functional.pad(value[0].double().cumsum(1).cumsum(2), (1, 0, 1, 0))  # summed-area table
+        value, kept = planner.values[inputs[0]], planner.kept
+        area, dtype = value.shape[-2] * value.shape[-1], value.dtype
         top, left = (torch.from_numpy(axis.place.offsets).to(value.device) for axis in (source.y, source.x))
         bottom, right = top + source.y.place.size, left + source.x.place.size
 
         def run(batch: Any) -> Tensor:
+            table = kept.sums(inputs[0])
             y0, y1, x0, x1 = top[batch.rows], bottom[batch.rows], left[batch.columns], right[batch.columns]
             replaced = (table[:, y1, x1] - table[:, y0, x1] - table[:, y1, x0] + table[:, y0, x0]).T
             change = batch.values[inputs[0]].double().sum((2, 3)) - replaced
-            means: Tensor = (mean + change / area).to(value.dtype)
+            means: Tensor = ((table[:, -1, -1] + change) / area).to(dtype)
             return means[:, :, None, None] if self.keep else means
 
         return Planned(Changed(), run)

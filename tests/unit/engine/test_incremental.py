@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from occluscope.engine.incremental import IncrementalNetwork
 from occluscope.engine.kernels import convolve
+from occluscope.engine.ordering import in_order
 from occluscope.engine.rules import convolution
 from occluscope.engine.rules.pointwise import Pointwise
 from occluscope.engine.rules.table import RULES, Call, rule
@@ -172,7 +173,7 @@ def by_engine(module: nn.Module, picture: Tensor, grid: WindowGrid, patches: Ten
     def cover(origins: Tensor) -> Tensor:
         return patches[[position[tuple(origin)] for origin in origins.tolist()]]
 
-    return torch.cat(list(IncrementalNetwork(module).occluded(picture, grid, cover, **options)))
+    return in_order(IncrementalNetwork(module).occluded(picture, grid, cover, **options))
 
 
 def relative_error(got: Tensor, expected: Tensor) -> float:
@@ -225,6 +226,18 @@ def test_it_computes_rectangles_and_not_the_whole(monkeypatch: pytest.MonkeyPatc
     # the picture alone, as traced and as fused; then nine windows: 8 + 2·2 pixels for 10 outputs, 10 + 2 for 12
     unoccluded = [(1, 3, 64, 64), (1, CHANNELS, 64, 64)]
     assert sizes == [*unoccluded, *unoccluded, (9, 3, 12, 12), (9, CHANNELS, 14, 14)]
+
+
+def test_plans_serve_further_pictures_of_the_same_size() -> None:
+    module = nn.Sequential(small_network(), nn.Flatten())
+    network, grid = IncrementalNetwork(module.eval()), WindowGrid.over((30, 20), (5, 6), (8, 7))
+    patches = torch.randn(3, 5, 6)
+    for size in ((30, 20), (30, 20), (41, 20), (30, 20)):
+        grid = WindowGrid.over(size, (5, 6), (8, 7))
+        picture = torch.randn(3, *size)
+        got = in_order(network.occluded(picture, grid, lambda origins: patches.expand(len(origins), -1, -1, -1)))
+        expected = by_whole_passes(module, picture, grid, patches.expand(len(grid), -1, -1, -1))
+        assert relative_error(got, expected) <= 1e-5
 
 
 def test_more_padding_than_the_kernel_reaches() -> None:
