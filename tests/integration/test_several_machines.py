@@ -2,6 +2,7 @@
 
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -14,7 +15,7 @@ from tests.conftest import encode, random_picture
 from tests.integration.parts import Parts, running_parts, wait_until
 
 SHORT = {"window": 112, "stride": 56}
-LONG = {"window": 32, "stride": 8}
+LONG = {"window": 32, "stride": 8, "method": "naive"}  # long enough to be disturbed
 LONG_WINDOWS = 25 * 25
 
 
@@ -35,7 +36,7 @@ def client(parts: Parts) -> Iterator[Client]:
         yield connected
 
 
-def submit(client: Client, params: dict[str, int], seed: int = 0) -> Job:
+def submit(client: Client, params: dict[str, Any], seed: int = 0) -> Job:
     image = client.upload(encode(random_picture(seed)))
     return client.submit("occlusion", "efficientnet_lite0", [image.id], params)
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -29,47 +31,52 @@ def processes_of(state_dir: Path) -> list[psutil.Process]:
     return found
 
 
-def start(state_dir: Path) -> tuple[subprocess.Popen[str], str]:
-    process = subprocess.Popen(
-        [COMMAND, "up", "--port", "0", "--state-dir", str(state_dir)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    line = ""
-    while "http://" not in line:
-        line = process.stdout.readline()
-        assert line, "ended before it was up"
-    match = re.search(r"http://[\d.:]+", line)
-    assert match is not None
-    return process, match[0].rstrip(".")
+@contextmanager
+def started(state_dir: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`occluscope up`, once it says where it is; gives its process and its address, and leaves nothing running."""
+    command = [COMMAND, "up", "--port", "0", "--state-dir", str(state_dir)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = ""
+        while "http://" not in line:
+            line = process.stdout.readline()
+            assert line, "ended before it was up"
+        match = re.search(r"http://[\d.:]+", line)
+        assert match is not None
+        yield process, match[0].rstrip(".")
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_ctrl_c_ends_everything_and_a_later_start_finds_the_jobs(tmp_path: Path) -> None:
-    process, url = start(tmp_path)
-    assert is_ready(url)
-    assert url.startswith("http://127.0.0.1:")
-    assert len(processes_of(tmp_path)) >= 5  # broker, gunicorn's two, reconciler, worker
-    with Client(url) as client:
-        image = client.upload(encode(random_picture(1)))
-        done = client.wait(client.submit("occlusion", "efficientnet_lite0", [image.id], {"window": 224}).id)
-        waiting = client.submit("occlusion", "efficientnet_lite0", [image.id], {"window": 32, "stride": 6})
-    process.send_signal(signal.SIGINT)
-    assert process.wait(30) == 0
-    assert processes_of(tmp_path) == []
+    with started(tmp_path) as (process, url):
+        assert is_ready(url)
+        assert url.startswith("http://127.0.0.1:")
+        assert len(processes_of(tmp_path)) >= 5  # broker, gunicorn's two, reconciler, worker
+        with Client(url) as client:
+            image = client.upload(encode(random_picture(1)))
+            done = client.wait(client.submit("occlusion", "efficientnet_lite0", [image.id], {"window": 224}).id)
+            waiting = client.submit("occlusion", "efficientnet_lite0", [image.id], {"window": 32, "stride": 6})
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+        assert processes_of(tmp_path) == []
 
-    process, url = start(tmp_path)
-    with Client(url) as client:
-        assert client.job(done.id).state == "succeeded"
-        assert client.wait(waiting.id).state == "succeeded"
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
-    assert processes_of(tmp_path) == []
+    with started(tmp_path) as (process, url):
+        with Client(url) as client:
+            assert client.job(done.id).state == "succeeded"
+            assert client.wait(waiting.id).state == "succeeded"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+        assert processes_of(tmp_path) == []
 
 
 def test_killed_it_leaves_no_process_behind(tmp_path: Path) -> None:
-    process, _ = start(tmp_path)
-    process.kill()
-    process.wait()
-    wait_until(lambda: not processes_of(tmp_path))
+    with started(tmp_path) as (process, _):
+        process.kill()
+        process.wait()
+        wait_until(lambda: not processes_of(tmp_path))
 
 
 @pytest.mark.parametrize("moment_seconds", [0.3, 1.5, 2.5, 4.0])
