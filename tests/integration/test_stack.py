@@ -34,7 +34,7 @@ def processes_of(state_dir: Path) -> list[psutil.Process]:
 @contextmanager
 def started(state_dir: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`occluscope up`, once it says where it is; gives its process and its address, and leaves nothing running."""
-    command = [COMMAND, "up", "--port", "0", "--state-dir", str(state_dir)]
+    command = [str(COMMAND), "up", "--port", "0", "--state-dir", str(state_dir)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
