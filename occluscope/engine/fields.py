@@ -68,10 +68,3 @@ class Field:
     def widened(self) -> "Field":
         """The same changes, with the whole map computed."""
         return Field(self.y.widened(), self.x.widened(), self.layout)
-
-    def same_place(self, other: "Field") -> bool:
-        """Whether both compute the same rectangles."""
-        return all(
-            mine.place.size == theirs.place.size and np.array_equal(mine.place.offsets, theirs.place.offsets)
-            for mine, theirs in ((self.y, other.y), (self.x, other.x))
-        )

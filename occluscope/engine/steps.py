@@ -27,9 +27,6 @@ class Steady:
     """A value that no window changes."""
 
 
-State = "Field | Changed | Steady"
-
-
 @dataclass(frozen=True)
 class Planned:
     """How a step is run for a batch of windows, and what its value then is."""
