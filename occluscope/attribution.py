@@ -1,7 +1,6 @@
 """`Occlusion`: takes what Captum's ``Occlusion.attribute`` takes for pictures, gives its numbers, sooner."""
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +11,9 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from occluscope.engine.covers import Cover, crop_windows
+from occluscope.engine.following import follow
 from occluscope.engine.incremental import IncrementalNetwork
 from occluscope.engine.naive import occluded_outputs
-from occluscope.engine.tracing import UntraceableError
 from occluscope.windows import WindowGrid
 
 Target = int | tuple[int, ...] | Tensor | Sequence[int] | Sequence[tuple[int, ...]] | None
@@ -43,10 +42,7 @@ class Occlusion:
             raise ValueError("the model must be in eval mode: call model.eval()")
         self._model = model
         self._network: IncrementalNetwork | None = None
-        try:
-            self._network = IncrementalNetwork(model)
-        except UntraceableError as error:
-            warnings.warn(f"{error}; whole forward passes are used instead", stacklevel=2)
+        self._tried = False
 
     def attribute(  # noqa: PLR0917 - Captum's arguments, in Captum's order
         self,
@@ -75,6 +71,8 @@ class Occlusion:
         geometry = _Geometry.of(inputs.shape[1:], sliding_window_shapes, strides)
         baseline = _baseline(baselines, inputs)
         targets = _targets(target, len(inputs))
+        if not self._tried:
+            self._network, self._tried = follow(self._model, inputs[0]), True
         attributions = torch.empty_like(inputs)
         with Progress(disable=not show_progress) as progress:
             task = progress.add_task("Occlusion", total=len(inputs) * geometry.windows)

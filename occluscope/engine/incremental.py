@@ -67,6 +67,17 @@ class IncrementalNetwork:
                 outputs = plan.run(clear, cover)
             yield plan.positions, outputs
 
+    def prepare(self, picture: Tensor) -> None:
+        """Shorten the steps and hold them against the module, on a picture [channels, height, width].
+
+        Raises
+        ------
+        UntraceableError
+            Tracing has misread the module. (`occluded` prepares by itself, and raises it as well.)
+        """
+        with torch.inference_mode():
+            self._prepared(picture[None].contiguous(memory_format=torch.channels_last))
+
     def _planned(self, values: list[Any], grid: WindowGrid, batch_size: int) -> list["_Plan"]:
         """Plans for every tile, filled with a picture's values; made anew only for another grid or size of picture."""
         key = (tuple(values[0].shape), values[0].dtype, values[0].device, grid, batch_size)
@@ -109,6 +120,7 @@ class _Plan:
         self.positions = torch.from_numpy(positions)
         self.planner = Planner(steps, kept, tile)
         self._output = self.planner.whole(len(steps) - 1)
+        self._last_uses = _last_uses(steps)
 
     def run(self, clear: Tensor, cover: Cover) -> Tensor:
         """Run all windows of the tile as one batch: the network's outputs [batch, …]."""
@@ -123,11 +135,10 @@ class _Plan:
         columns = len(planner.grid.origins_x)
         batch = Batch(numbers // columns, numbers % columns, list(steady))
         batch.values[0] = _covered(planner, clear, origins, cover(origins))
-        last_uses = _last_uses(planner.steps)
         for index, run in enumerate(planner.runs):
             if index and run is not None:
                 batch.values[index] = run(batch)
-                for source in last_uses[index]:
+                for source in self._last_uses[index]:
                     batch.values[source] = steady[source]
         outputs: Tensor = self._output(batch)
         return outputs

@@ -1,6 +1,5 @@
 """A model ready to run: weights on a device, pictures to tensors; needs torch."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from occluscope.engine.following import follow
 from occluscope.engine.incremental import IncrementalNetwork
-from occluscope.engine.tracing import UntraceableError
 from occluscope.models.architectures import with_weights
 from occluscope.models.card import ModelCard
 
@@ -39,11 +38,8 @@ class LoadedModel:
     @cached_property
     def incremental(self) -> IncrementalNetwork | None:
         """The network prepared for exact occlusion; none, with a warning, where it cannot be traced."""
-        try:
-            return IncrementalNetwork(self.module)
-        except UntraceableError as error:
-            warnings.warn(f"{error}; whole forward passes are used instead", stacklevel=2)
-            return None
+        random = torch.Generator().manual_seed(0)
+        return follow(self.module, torch.rand(3, *self.card.input_size, generator=random).to(self.device))
 
     def _channels(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device).view(3, 1, 1)

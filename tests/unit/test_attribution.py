@@ -101,6 +101,26 @@ def test_a_model_that_cannot_be_traced_gives_them_too() -> None:
     agree(ours, CaptumOcclusion(module).attribute(PICTURES, **arguments))
 
 
+def test_a_model_that_tracing_misreads_gives_them_too() -> None:
+    class Aliased(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = x * 1.0
+            z = y
+            y += 0.5  # changes z as well, which torch.fx does not see
+            out: Tensor = self.inner(z * 2)
+            return out
+
+    module = Aliased().eval()
+    arguments: dict[str, Any] = {"sliding_window_shapes": (3, 9, 9), "strides": (3, 9, 9), "target": 2}
+    with pytest.warns(UserWarning, match="other numbers than the model; whole forward passes"):
+        ours = occluscope.Occlusion(module).attribute(PICTURES, **arguments)
+    agree(ours, CaptumOcclusion(module).attribute(PICTURES, **arguments))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
