@@ -81,19 +81,26 @@ class Job(BaseModel):
 
 
 class Metric(BaseModel):
-    """A number. image: id of the picture it belongs to, if to one."""
+    """A number. variant: which of several of this name; image: id of the picture it belongs to, if to one."""
 
     name: str
+    variant: str = ""
     value: float
     unit: str | None
     image: str | None
 
 
 class Artifact(BaseModel):
-    """A result to be downloaded. formats: in which; on_picture: whether it can be an overlay."""
+    """A result to be downloaded.
+
+    variant: which of several of this name. preview: as it stands while its unit runs, which will replace it.
+    formats: in which it is given; on_picture: whether it can be an overlay.
+    """
 
     id: str
     name: str
+    variant: str = ""
+    preview: bool = False
     kind: str
     image: str | None
     shape: list[int] | None
@@ -195,7 +202,7 @@ class Client:
             pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
 
     def results(self, job_id: str) -> Results:
-        """What the job's finished units gave so far."""
+        """What the job's finished units gave so far, and what running ones show of theirs."""
         return Results.model_validate(self._ask("GET", f"/v1/jobs/{job_id}/results").json())
 
     def download(self, artifact: Artifact, format: str, **options: Any) -> bytes:  # noqa: A002 - the API's word
@@ -217,7 +224,10 @@ class Client:
         results = self.results(job_id)
         written = []
         for artifact in results.artifacts:
-            stem = f"{names[artifact.image]}-{artifact.name}" if artifact.image else artifact.name
+            if artifact.preview:
+                continue
+            parts = [names[artifact.image] if artifact.image else "", artifact.name, _file_name(artifact.variant)]
+            stem = "-".join(part for part in parts if part)
             contents = {f"{stem}.{form}": self.download(artifact, form) for form in artifact.formats}
             if artifact.on_picture:
                 contents[f"{stem}-overlay.png"] = self.download(artifact, "png", overlay=1)
@@ -244,3 +254,8 @@ class Client:
         except (ValueError, KeyError, TypeError):
             raise ApiError(response.status_code, f"the service answered {response.status_code}") from None
         raise ApiError(response.status_code, detail, errors)
+
+
+def _file_name(text: str) -> str:
+    """Letters and digits, and one hyphen for everything between them: ``48×48 · tripod`` → ``48-48-tripod``."""
+    return "-".join("".join(letter if letter.isascii() and letter.isalnum() else " " for letter in text).split())

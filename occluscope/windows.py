@@ -1,6 +1,5 @@
 """Where the occluding window stands: the grid of its positions over a picture."""
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 Size = tuple[int, int]  # height, width; pixels of the model's input
+Box = tuple[int, int, int, int]  # top, left, bottom, right; pixels, the last two just outside
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,19 @@ class WindowGrid:
             _origins(size[1], window[1], stride[1]),
         )
 
+    @classmethod
+    def within(cls, box: Box, window: Size, stride: Size) -> "WindowGrid":
+        """Lay the grid over a part of a picture.
+
+        Raises
+        ------
+        ValueError
+            The window is larger than the box, or a length is not positive.
+        """
+        top, left, bottom, right = box
+        grid = cls.over((bottom - top, right - left), window, stride)
+        return cls(window, tuple(top + y for y in grid.origins_y), tuple(left + x for x in grid.origins_x))
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of positions."""
@@ -52,17 +65,18 @@ class WindowGrid:
         return np.stack([y.ravel(), x.ravel()], axis=1)
 
     def tiles(self, most: int) -> Iterator[tuple["WindowGrid", np.ndarray]]:
-        """Parts of the grid with neighbouring positions, as square as can be, of at most so many windows each.
+        """Parts of the grid, each the crossing of some rows with some columns, of at most so many windows each.
 
+        Rows (and columns) equally far from the nearest edge come together, the innermost first: a change near an
+        edge spreads less, so that what one part's windows change is of about one size.
         Yields each part as a grid, and its windows' places in this one: int64 [windows], row by row of the part.
         """
         columns = min(len(self.origins_x), max(math.isqrt(most), most // len(self.origins_y)))
         rows = min(len(self.origins_y), max(most // columns, 1))
-        numbers = np.arange(len(self)).reshape(self.shape)
-        for y in _even_parts(len(self.origins_y), rows):
-            for x in _even_parts(len(self.origins_x), columns):
-                part = WindowGrid(self.window, self.origins_y[y], self.origins_x[x])
-                yield part, numbers[y, x].ravel()
+        for y in _parts_by_depth(self.origins_y, rows):
+            for x in _parts_by_depth(self.origins_x, columns):
+                part = WindowGrid(self.window, _picked(self.origins_y, y), _picked(self.origins_x, x))
+                yield part, (y[:, None] * len(self.origins_x) + x).ravel()
 
     def centre(self, position: int) -> tuple[float, float]:
         """Centre (y, x) of the position-th window, pixels of the input."""
@@ -89,11 +103,16 @@ def count_positions(length: int, window: int, stride: int) -> int:
     return steps + 1 + (rest > 0)
 
 
-def _even_parts(length: int, most: int) -> list[slice]:
-    """Slices of at most `most`, as equal as can be."""
-    parts = -(-length // most)
-    bounds = [length * part // parts for part in range(parts + 1)]
-    return [slice(*pair) for pair in itertools.pairwise(bounds)]
+def _parts_by_depth(origins: tuple[int, ...], most: int) -> list[np.ndarray]:
+    """Places of at most `most` origins each, in rising order, those of the innermost first."""
+    places = np.asarray(origins)
+    depth = np.minimum(places - places[0], places[-1] - places)
+    inwards = np.argsort(-depth, kind="stable")
+    return [np.sort(part) for part in np.array_split(inwards, -(-len(origins) // most))]
+
+
+def _picked(origins: tuple[int, ...], places: np.ndarray) -> tuple[int, ...]:
+    return tuple(origins[place] for place in places)
 
 
 def _origins(length: int, window: int, stride: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 import structlog
 import torch
@@ -12,6 +13,7 @@ from occluscope.analyses.contract import Outcome
 from occluscope.errors import OccluscopeError, UnitAbortedError
 from occluscope.models import card
 from occluscope.preparation import Picture
+from occluscope.results import NamedResult
 from service.settings import Settings
 from service.store.database import Database
 from service.store.images import image_content
@@ -19,6 +21,7 @@ from service.store.units import Claim, claim_unit, commit_unit, fail_unit, give_
 from workers.heartbeat import Heartbeat
 from workers.model_cache import ModelCache
 
+Preview = Callable[[], list[NamedResult]]
 _log = structlog.get_logger(__name__)
 
 
@@ -107,20 +110,20 @@ class _Reporter:
         self._stopping = stopping
         self._written = 0.0
 
-    def __call__(self, steps_done: int) -> None:
+    def __call__(self, steps_done: int, preview: Preview | None = None, /) -> None:
         if self._stopping.is_set():
             raise UnitAbortedError("the worker stops")
         moment = time.monotonic()
         if moment - self._written >= self._interval:
             self._written = moment
-            self._write(steps_done)
+            self._write(steps_done, preview() if preview else [])
         if self._lost.is_set():
             raise UnitAbortedError("the claim is gone")
 
-    def _write(self, steps_done: int) -> None:
+    def _write(self, steps_done: int, previews: list[NamedResult]) -> None:
         try:
             with self._database.writing() as session:
-                if not report_progress(session, self._claim, steps_done):
+                if not report_progress(session, self._claim, steps_done, previews):
                     self._lost.set()
         except SQLAlchemyError as error:  # the unit itself is well; its commit will wait for the database
             _log.warning("progress not written", error=str(error))

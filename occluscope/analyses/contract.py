@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -71,18 +71,21 @@ class AnalysisSpec:
     """The torch-free half of an analysis.
 
     plan: splits a job into units. It is also where parameters are held against the model's card and the
-    pictures: it raises `InvalidInputError` with paths below ``params``.
+    pictures: it raises `InvalidInputError` with paths below ``params``. Its last argument are the pictures that the
+    parameters name, by id.
     headline: name of the result that a person should see first.
+    named_images: the pictures that parameters name beside the job's own (a mask), by their path below ``params``.
     """
 
     name: str
     title: str
     summary: str
     parameters: type[Parameters]
-    plan: Callable[[Any, ModelCard, Sequence[ImageRef]], list[Unit]]
+    plan: Callable[[Any, ModelCard, Sequence[ImageRef], Mapping[str, ImageRef]], list[Unit]]
     results: tuple[ResultSpec, ...]
     metrics: tuple[MetricSpec, ...]
     headline: str
+    named_images: Callable[[Any], dict[str, str]] = lambda _params: {}
 
     def parse(self, params: Any) -> Parameters:
         """Validate parameters as they came over the wire.
@@ -106,11 +109,20 @@ class Outcome:
     metrics: list[Metric]
 
 
+class Report(Protocol):
+    """Where an analysis tells how far it is.
+
+    steps: done so far. preview: gives results as they stand, for a person who watches; called only when somebody
+    wants them. It may raise `UnitAbortedError` to end the work.
+    """
+
+    def __call__(self, steps: int, preview: Callable[[], list[NamedResult]] | None = None, /) -> None: ...
+
+
 class Compute(Protocol):
     """The half of an analysis that runs the model.
 
     pictures: the unit's pictures, prepared, in the order of `Unit.images`.
-    report: called with the number of steps done so far; it may raise `UnitAbortedError` to end the work.
     """
 
     def __call__(
@@ -119,7 +131,7 @@ class Compute(Protocol):
         pictures: Sequence[Picture],
         params: Any,
         unit: Unit,
-        report: Callable[[int], None],
+        report: Report,
     ) -> Outcome: ...
 
 

@@ -49,6 +49,20 @@ def crop_windows(picture: Tensor, origins: Tensor, window: Size) -> Tensor:
     return picture[:, y[:, :, None], x[:, None, :]].transpose(0, 1)
 
 
+def covered(picture: Tensor, origins: Tensor, patches: Tensor) -> Tensor:
+    """Copies of a picture [channels, height, width], each with its patch in place: [batch, channels, height, width].
+
+    origins: int64 [batch, 2]; patches: [batch, channels, window height, window width].
+    """
+    copies = picture.expand(len(patches), -1, -1, -1).clone(memory_format=torch.channels_last)
+    height, width = patches.shape[-2:]
+    y = origins[:, :1] + torch.arange(height, device=picture.device)
+    x = origins[:, 1:] + torch.arange(width, device=picture.device)
+    numbers = torch.arange(len(patches), device=picture.device)[:, None, None]
+    copies.permute(0, 2, 3, 1)[numbers, y[:, :, None], x[:, None, :]] = patches.permute(0, 2, 3, 1)
+    return copies
+
+
 def blurred(picture: Tensor, sigma: float) -> Tensor:
     """A picture [channels, height, width] under a Gaussian blur of `sigma` pixels, edges repeated."""
     reach = min(max(int(4 * sigma + 0.5), 1), *(length - 1 for length in picture.shape[1:]))

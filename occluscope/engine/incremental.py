@@ -5,32 +5,40 @@ Deep CNN Explanations', SIGMOD: the unoccluded value of every layer is kept; of 
 that can differ is computed, read together with what lies around it in the kept value.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from occluscope.engine.batch import Batch
 from occluscope.engine.covers import Cover
-from occluscope.engine.fields import Field
-from occluscope.engine.planning import Kept, Planner
+from occluscope.engine.memory import unless_out_of_memory
+from occluscope.engine.plan import Plan, unoccluded
+from occluscope.engine.planning import Kept
 from occluscope.engine.shortening import shorten
-from occluscope.engine.steps import Constant, Picture, Steady, Step
+from occluscope.engine.steps import Step
 from occluscope.engine.tracing import UntraceableError, trace
 from occluscope.windows import WindowGrid
 
 CPU_BATCH: Final = 48  # windows; fewer share less of each step's fixed cost, more fall out of the caches
+CPU_BATCH_WORK: Final = 1.5e12  # floating-point operations of a batch's whole passes: some seconds, to show progress
 GPU_BATCH: Final = 128  # windows
-_TRACING_ERROR: Final = 1e-4  # relative; far over rounding, far under a misread operation
+_TRACING_ERROR: Final = 1e-4  # relative; far over rounding in float32, far under a misread operation
+_ROUNDING: Final = 10  # roundings of the precision in use that the same operations may differ by
+
+_Layout = tuple[WindowGrid, int | None]  # windows, and the margin they are followed to
 
 
 class IncrementalNetwork:
     """A network prepared for occlusion.
 
     module: [batch, channels, height, width] → one tensor [batch, …], in eval mode; it is left as it is.
+    layers: names of modules that give maps; their channels' sums over space are appended to the outputs, which
+    then are [batch, outputs + channels of all these layers]. Of a module that runs several times the last counts.
+    passes: windows run so far, as whole passes' worth of multiplications in convolutions.
 
     Raises
     ------
@@ -38,14 +46,15 @@ class IncrementalNetwork:
         torch.fx cannot follow the module.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, layers: Sequence[str] = ()) -> None:
         if module.training:
             raise ValueError("the model must be in eval mode: call model.eval()")
         self._module = module
-        self._traced = trace(module)
+        self._traced = trace(module, layers)
         self._steps: list[Step] | None = None
-        self._plans: tuple[Any, Kept, list[_Plan]] | None = None
-        self.computed_share = 1.0  # of a whole pass's multiplications in convolutions, for the windows run last
+        self._plans: tuple[Any, Kept, list[Plan]] | None = None
+        self._most = GPU_BATCH  # windows at once that memory and patience allow
+        self.passes = 0.0
 
     def occluded(
         self, picture: Tensor, grid: WindowGrid, cover: Cover, batch_size: int | None = None
@@ -53,19 +62,57 @@ class IncrementalNetwork:
         """Run the network with each window covered.
 
         picture: [channels, height, width], prepared. grid: the windows. cover: what lies in them.
+        batch_size: most windows at once; where memory runs out it is halved.
         One picture at a time: buffers and plans are shared by all that this network is asked.
-        Yields for one batch of neighbouring windows after the other their places in `WindowGrid.origins`,
-        int64 [batch], and the network's outputs for them, [batch, …].
+        Yields for one batch of windows after the other their places in `WindowGrid.origins`, int64 [batch], and the
+        network's outputs for them, [batch, …].
         """
-        batch_size = batch_size or (CPU_BATCH if picture.device.type == "cpu" else GPU_BATCH)
-        with torch.inference_mode():
-            clear = picture[None].contiguous(memory_format=torch.channels_last)
-            steps = self._prepared(clear)
-            plans = self._planned(_unoccluded(steps, clear), grid, batch_size)
-        for plan in plans:
-            with torch.inference_mode():
-                outputs = plan.run(clear, cover)
-            yield plan.positions, outputs
+        clear, values = self._kept(picture)
+        most = self._at_most(batch_size)
+        pending = list(grid.tiles(most))
+        while pending:
+            layouts: list[_Layout] = [(tile, None) for tile, _ in pending]
+            plans = unless_out_of_memory(most, self._planned, values, layouts, most) or []
+            for plan in plans:
+                outputs = unless_out_of_memory(most, self._run, plan, clear, cover)
+                if outputs is None:
+                    break
+                _, positions = pending.pop(0)
+                yield torch.from_numpy(positions), outputs
+            if pending:
+                most = self._halve(most)
+                pending = [
+                    (part, positions[places]) for tile, positions in pending for part, places in tile.tiles(most)
+                ]
+
+    def sampler(
+        self, picture: Tensor, grid: WindowGrid, cover: Cover, margin: int | None, batch_size: int | None = None
+    ) -> Callable[..., Tensor]:
+        """A function that runs any of the grid's windows: `run(positions, exact=False)`.
+
+        positions: int64 [windows], places in `WindowGrid.origins`; the function gives the outputs [windows, …].
+        margin: how far beyond its window a change is followed, pixels of the picture; what lies further off keeps
+        its unoccluded value. That is approximate, and less work; with `exact`, or without a margin, nothing is left.
+        """
+        clear, values = self._kept(picture)
+        most = self._at_most(batch_size)
+
+        def run(positions: np.ndarray, *, exact: bool = False) -> Tensor:
+            nonlocal most
+            found: list[Tensor] = []
+            left = torch.from_numpy(positions)
+            while len(left):
+                plans = unless_out_of_memory(most, self._planned, values, [(grid, margin), (grid, None)], most)
+                part = left[:most].to(clear.device)
+                outputs = unless_out_of_memory(most, self._run, plans[exact], clear, cover, part) if plans else None
+                if outputs is None:
+                    most = self._halve(most)
+                    continue
+                found.append(outputs)
+                left = left[most:]
+            return torch.cat(found)
+
+        return run
 
     def prepare(self, picture: Tensor) -> None:
         """Shorten the steps and hold them against the module, on a picture [channels, height, width].
@@ -78,101 +125,68 @@ class IncrementalNetwork:
         with torch.inference_mode():
             self._prepared(picture[None].contiguous(memory_format=torch.channels_last))
 
-    def _planned(self, values: list[Any], grid: WindowGrid, batch_size: int) -> list["_Plan"]:
-        """Plans for every tile, filled with a picture's values; made anew only for another grid or size of picture."""
-        key = (tuple(values[0].shape), values[0].dtype, values[0].device, grid, batch_size)
+    def _kept(self, picture: Tensor) -> tuple[Tensor, list[Any]]:
+        """The picture as a batch of one, and the unoccluded values of all steps."""
+        with torch.inference_mode():
+            clear = picture[None].contiguous(memory_format=torch.channels_last)
+            return clear, unoccluded(self._prepared(clear), clear)
+
+    def _planned(self, values: list[Any], layouts: list[_Layout], capacity: int) -> list[Plan]:
+        """Plans for all layouts, filled with a picture's values; made anew only for others, or another size."""
+        key = (tuple(values[0].shape), values[0].dtype, values[0].device, tuple(layouts), capacity)
         if self._plans is None or self._plans[0] != key:
-            steps, kept = self._steps or [], Kept(values)
-            plans = [_Plan(steps, kept, tile, positions) for tile, positions in grid.tiles(batch_size)]
+            self._plans = None
+            kept = Kept(values)
+            plans = [Plan(self._steps or [], kept, grid, capacity, margin) for grid, margin in layouts]
             for plan in plans:
-                plan.planner.complete(values[0].device)
-            work = sum(plan.planner.work * len(plan.positions) for plan in plans)
-            whole_work = sum(plan.planner.whole_work * len(plan.positions) for plan in plans)
-            self.computed_share = work / whole_work if whole_work else 1.0
+                plan.complete(values[0].device)
             self._plans = (key, kept, plans)
         _, kept, plans = self._plans
-        kept.fill(values)
+        if kept.values is not values or not kept.is_filled:
+            with torch.inference_mode():
+                kept.fill(values)
         return plans
+
+    def _run(self, plan: Plan, clear: Tensor, cover: Cover, windows: Tensor | None = None) -> Tensor:
+        with torch.inference_mode():
+            outputs = plan.run(clear, cover, windows)
+        self.passes += plan.work * len(outputs)
+        return outputs
+
+    def _at_most(self, batch_size: int | None) -> int:
+        return min(batch_size, self._most) if batch_size else self._most
+
+    def _halve(self, most: int) -> int:
+        """Go on with smaller batches, for further pictures too."""
+        self._plans = None
+        self._most = max(most // 2, 1)
+        return self._most
 
     def _prepared(self, clear: Tensor) -> list[Step]:
         """The steps, shortened once their shapes are known."""
         if self._steps is None:
-            values = _unoccluded(self._traced, clear)
+            values = unoccluded(self._traced, clear)
             self._check_traced(values[-1], clear)
             shaped = [
                 replace(step, shape=tuple(value.shape) if isinstance(value, Tensor) else None)
                 for step, value in zip(self._traced, values, strict=True)
             ]
+            if clear.device.type == "cpu":
+                self._most = int(min(max(CPU_BATCH_WORK / _operations(self._module, clear), 1), CPU_BATCH))
             self._steps = shorten(shaped, clear.device)
         return self._steps
 
     def _check_traced(self, traced: Tensor, clear: Tensor) -> None:
         """Tracing can misread a model that changes tensors in place under several names; then it is not followed."""
         own = self._module(clear)
-        if traced.shape != own.shape or (traced - own).abs().max() > _TRACING_ERROR * own.abs().max():
+        traced = traced[:, : own.shape[1]] if own.ndim == traced.ndim == 2 else traced  # without the layers' sums
+        limit = max(_TRACING_ERROR, _ROUNDING * torch.finfo(own.dtype).eps)
+        if traced.shape != own.shape or (traced - own).abs().max() > limit * own.abs().max():
             raise UntraceableError(f"{type(self._module).__name__}, traced, gives other numbers than the model")
 
 
-class _Plan:
-    """How one tile of windows is run. positions: the windows' places in the whole grid, int64 [windows]."""
-
-    def __init__(self, steps: Sequence[Step], kept: Kept, tile: WindowGrid, positions: np.ndarray) -> None:
-        self.positions = torch.from_numpy(positions)
-        self.planner = Planner(steps, kept, tile)
-        self._output = self.planner.whole(len(steps) - 1)
-        self._last_uses = _last_uses(steps)
-
-    def run(self, clear: Tensor, cover: Cover) -> Tensor:
-        """Run all windows of the tile as one batch: the network's outputs [batch, …]."""
-        planner = self.planner
-        planner.kept.begin_batch()
-        steady = [
-            value if isinstance(state, Steady) else None
-            for value, state in zip(planner.kept.values, planner.states, strict=True)
-        ]
-        origins = torch.from_numpy(planner.grid.origins()).to(clear.device)
-        numbers = torch.arange(len(origins), device=clear.device)
-        columns = len(planner.grid.origins_x)
-        batch = Batch(numbers // columns, numbers % columns, list(steady))
-        batch.values[0] = _covered(planner, clear, origins, cover(origins))
-        for index, run in enumerate(planner.runs):
-            if index and run is not None:
-                batch.values[index] = run(batch)
-                for source in self._last_uses[index]:
-                    batch.values[source] = steady[source]
-        outputs: Tensor = self._output(batch)
-        return outputs
-
-
-def _covered(planner: Planner, clear: Tensor, origins: Tensor, patches: Tensor) -> Tensor:
-    """The changed rectangles of the picture itself: the patches, or whole pictures with them in place."""
-    state = planner.states[0]
-    if not isinstance(state, Field) or not state.is_whole or patches.shape[-2:] == clear.shape[-2:]:
-        return patches.contiguous(memory_format=torch.channels_last)
-    height, width = planner.grid.window
-    pictures = clear.expand(len(patches), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-    y = origins[:, :1] + torch.arange(height, device=clear.device)
-    x = origins[:, 1:] + torch.arange(width, device=clear.device)
-    copies = torch.arange(len(patches), device=clear.device)[:, None, None]
-    pictures.permute(0, 2, 3, 1)[copies, y[:, :, None], x[:, None, :]] = patches.permute(0, 2, 3, 1)
-    return pictures
-
-
-def _unoccluded(steps: Sequence[Step], clear: Tensor) -> list[Any]:
-    values: list[Any] = []
-    for step in steps:
-        if isinstance(step.operation, Picture):
-            values.append(clear)
-        else:
-            values.append(step.operation.whole(*(values[source] for source in step.inputs)))
-    return values
-
-
-def _last_uses(steps: Sequence[Step]) -> list[list[int]]:
-    """For each step the earlier ones whose values nobody reads after it."""
-    last = {source: index for index, step in enumerate(steps) for source in step.inputs}
-    uses: list[list[int]] = [[] for _ in steps]
-    for source, index in last.items():
-        if not isinstance(steps[source].operation, Constant):
-            uses[index].append(source)
-    return uses
+def _operations(module: nn.Module, clear: Tensor) -> int:
+    """Floating-point operations of one whole pass; at least 1."""
+    with torch.inference_mode(mode=False), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        module(clear.clone())
+    return max(int(counter.get_total_flops()), 1)

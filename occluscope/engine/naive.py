@@ -3,10 +3,12 @@
 from collections.abc import Iterator
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from occluscope.engine.covers import Cover
+from occluscope.engine.covers import Cover, covered
+from occluscope.engine.memory import unless_out_of_memory
 from occluscope.windows import WindowGrid
 
 CPU_BATCH: Final = 8  # windows; larger batches fall out of the processor's caches and run slower
@@ -14,23 +16,36 @@ GPU_BATCH: Final = 64  # windows; enough to keep a GPU busy at 224 × 224
 
 
 def occluded_outputs(
-    module: nn.Module, picture: Tensor, grid: WindowGrid, cover: Cover, batch_size: int | None = None
+    module: nn.Module,
+    picture: Tensor,
+    grid: WindowGrid,
+    cover: Cover,
+    batch_size: int | None = None,
+    positions: np.ndarray | None = None,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Run the model on the picture with each window covered.
 
     module: [batch, channels, height, width] → one tensor [batch, …], in eval mode.
     picture: [channels, height, width], prepared. grid: the windows. cover: what lies in them.
-    Yields for one batch of windows after the other their places in `WindowGrid.origins`, int64 [batch], and the
-    model's outputs for them, [batch, …].
+    batch_size: windows at once; where memory runs out it is halved.
+    positions: int64 [windows], places in `WindowGrid.origins` of those to run; none: all.
+    Yields for one batch of windows after the other their places, int64 [batch], and the model's outputs for them,
+    [batch, …].
     """
-    batch_size = batch_size or (CPU_BATCH if picture.device.type == "cpu" else GPU_BATCH)
-    height, width = grid.window
+    most = batch_size or (CPU_BATCH if picture.device.type == "cpu" else GPU_BATCH)
     all_origins = torch.from_numpy(grid.origins()).to(picture.device)
-    for positions in torch.split(torch.arange(len(grid)), batch_size):
-        origins = all_origins[positions]
-        with torch.inference_mode():
-            covered = picture.expand(len(origins), -1, -1, -1).contiguous(memory_format=torch.channels_last)
-            for copy, patch, (y, x) in zip(covered, cover(origins), origins.tolist(), strict=True):
-                copy[:, y : y + height, x : x + width] = patch
-            outputs = module(covered)
-        yield positions, outputs
+    pending = torch.arange(len(grid)) if positions is None else torch.from_numpy(positions)
+    while len(pending):
+        part = pending[:most]
+        outputs = unless_out_of_memory(most, _run, module, picture, all_origins[part], cover)
+        if outputs is None:
+            most //= 2
+            continue
+        pending = pending[most:]
+        yield part, outputs
+
+
+def _run(module: nn.Module, picture: Tensor, origins: Tensor, cover: Cover) -> Tensor:
+    with torch.inference_mode():
+        outputs: Tensor = module(covered(picture, origins, cover(origins)))
+    return outputs

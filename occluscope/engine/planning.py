@@ -61,12 +61,14 @@ class Kept:
 
     def __init__(self, values: Sequence[Any]) -> None:
         self.values = values
+        self.is_filled = False
         self.buffers: dict[tuple[int, float], Buffer] = {}
         self._sums: dict[int, Tensor] = {}
 
     def fill(self, values: Sequence[Any]) -> None:
         """Take over a picture's values, once all plans have said what they will read."""
         self.values = values
+        self.is_filled = True
         self._sums.clear()
         for buffer in self.buffers.values():
             buffer.make(values[buffer.step])
@@ -98,13 +100,21 @@ class Reading:
 
 
 class Planner:
-    """States of all steps for one grid of windows over one picture."""
+    """States of all steps for one grid of windows over one picture.
 
-    def __init__(self, steps: Sequence[Step], kept: Kept, grid: WindowGrid) -> None:
+    capacity: most windows that one batch has. margin: how far beyond its window a change is followed, pixels of the
+    picture; none: as far as it reaches. What lies further off keeps its unoccluded value, which is approximate.
+    """
+
+    def __init__(
+        self, steps: Sequence[Step], kept: Kept, grid: WindowGrid, capacity: int, margin: int | None = None
+    ) -> None:
         self.steps = steps
         self.kept = kept
         self.values = kept.values  # of the picture that is planned with: for shapes and for what no picture changes
         self.grid = grid
+        self._capacity = capacity
+        self._margin = margin
         self.states: list[Field | Changed | Steady] = []
         self.runs: list[Run | None] = []
         self.readings: list[Reading] = []
@@ -113,6 +123,28 @@ class Planner:
             planned = self._plan(index, step)
             self.states.append(planned.state)
             self.runs.append(None if isinstance(planned.state, Steady) else planned.run)
+
+    def field(
+        self, y: Spans, x: Spans, lengths: tuple[int, int], layout: Layout = "nchw", *, whole: bool = False
+    ) -> Field:
+        """Rectangles for a map's changes (see `Field.of`), cut at the margin."""
+        return Field.of(
+            self._near(y, self.grid.origins_y, 0, lengths[0]),
+            self._near(x, self.grid.origins_x, 1, lengths[1]),
+            lengths,
+            layout,
+            whole=whole,
+        )
+
+    def _near(self, spans: Spans, origins: tuple[int, ...], axis: int, length: int) -> Spans:
+        """What of the spans, on a map's axis of this length, lies within the margin of the windows."""
+        if self._margin is None:
+            return spans
+        scale = length / self.values[0].shape[2 + axis]
+        start = np.asarray(origins)
+        low = np.floor((start - self._margin) * scale).astype(np.int64)
+        high = np.ceil((start + self.grid.window[axis] + self._margin) * scale).astype(np.int64)
+        return Spans(np.maximum(spans.start, low), np.minimum(spans.stop, high))
 
     def read(self, source: int, y: np.ndarray, x: np.ndarray, fill: float = 0.0) -> Run:
         """Read a step's map at the given coordinates.
@@ -132,7 +164,7 @@ class Planner:
         rectangle = None
         if isinstance(state, Field):
             rectangle = (_within(state.y.place, y), _within(state.x.place, x))
-            buffer.room = max(buffer.room, len(self.grid) * state.y.place.size * state.x.place.size)
+            buffer.room = max(buffer.room, self._capacity * state.y.place.size * state.x.place.size)
         reading = Reading(buffer, (y, x), rectangle)
         self.readings.append(reading)
         return lambda batch: batch.gather(reading)
@@ -171,7 +203,7 @@ class Planner:
         height, width = self.values[0].shape[-2:]
         y = Spans.of_windows(self.grid.origins_y, self.grid.window[0])
         x = Spans.of_windows(self.grid.origins_x, self.grid.window[1])
-        return Planned(Field.of(y, x, (int(height), int(width))), lambda batch: batch.values[0])
+        return Planned(self.field(y, x, (int(height), int(width))), lambda batch: batch.values[0])
 
     def _run_whole(self, step: Step) -> Run:
         reads = [self.whole(source) for source in step.inputs]

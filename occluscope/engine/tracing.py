@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+import torch
 from torch import fx, nn
 from torchvision.models import shufflenetv2
 
 from occluscope.engine.rules import builders  # noqa: F401 - registers the rules
+from occluscope.engine.rules.pooling import GlobalMean
 from occluscope.engine.rules.table import RULES, Call, translate
 from occluscope.engine.steps import Constant, Native, Operation, Picture, Step
 from occluscope.errors import OccluscopeError
@@ -27,28 +29,43 @@ class _Tracer(fx.Tracer):
 
     def __init__(self) -> None:
         super().__init__(autowrap_functions=(shufflenetv2.channel_shuffle,))
+        self.outputs: dict[str, fx.Node] = {}  # what each module gave when it last ran, by the module's name
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in RULES or super().is_leaf_module(m, module_qualified_name)
 
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        output = super().call_module(m, forward, args, kwargs)
+        if isinstance(output, fx.Proxy):
+            self.outputs[self.path_of_module(m)] = output.node
+        return output
 
-def trace(module: nn.Module) -> list[Step]:
+
+def trace(module: nn.Module, layers: Sequence[str] = ()) -> list[Step]:
     """The module's steps; the first is its input, the last its output.
 
     Parameters are shared with the module, not copied.
+    layers: names of modules that give maps; their channels' sums over space are appended to the output.
 
     Raises
     ------
     UntraceableError
-        torch.fx cannot follow it, it takes several inputs, or gives no single tensor.
+        torch.fx cannot follow it, it takes several inputs, gives no single tensor, or does not run such a layer.
     """
+    tracer = _Tracer()
     try:
-        graph = _Tracer().trace(module)
+        graph = tracer.trace(module)
     except Exception as error:
         raise UntraceableError(f"{type(module).__name__} cannot be traced: {error}") from error
     modules = dict(module.named_modules())
     _resolve_in_place(graph, modules)
-    return _Translation(module, graph, modules).steps
+    unknown = [layer for layer in layers if layer not in tracer.outputs]
+    if unknown:
+        raise UntraceableError(f"{type(module).__name__}, traced, does not run {', '.join(unknown)}")
+    translation = _Translation(module, graph, modules)
+    return translation.with_sums([tracer.outputs[layer] for layer in layers])
 
 
 def _resolve_in_place(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
@@ -82,6 +99,17 @@ class _Translation:
         self._constants: dict[fx.Node, Any] = {}
         for node in graph.nodes:
             self._add(node)
+
+    def with_sums(self, layers: Sequence[fx.Node]) -> list[Step]:
+        """The steps, at the end of their output the sums over space of these maps' channels."""
+        if not layers:
+            return self.steps
+        parts = [len(self.steps) - 1]
+        for node in layers:
+            parts.append(len(self.steps))
+            self.steps.append(Step(f"{node.name}_sum", GlobalMean(keep=False, total=True), (self._index[node],)))
+        self.steps.append(Step("output_and_sums", Native(lambda *values: torch.cat(values, dim=1)), tuple(parts)))
+        return self.steps
 
     def _add(self, node: fx.Node) -> None:
         match node.op:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from occluscope.preparation import Preparation
 
 _ROOT: Final = files("occluscope.models")
+_CHANNELS_LAST: Final = ("swin",)  # architectures whose layers give [height, width, channels]
 
 
 class Layer(BaseModel):
@@ -55,6 +56,23 @@ class ModelCard(BaseModel):
     def labels(self) -> tuple[str, ...]:
         """The classes' names, by index."""
         return _labels(self.label_set)
+
+    def map_channels(self, layer: str) -> int:
+        """Number of channels of a layer that gives maps, [channels, height, width].
+
+        Raises
+        ------
+        LookupError
+            There is no such layer, or it gives no maps with the channels first.
+        """
+        shapes = {known.name: known.shape for known in self.layers}
+        if layer not in shapes:
+            close = difflib.get_close_matches(layer, shapes, n=3)
+            hint = f"; close to it: {', '.join(close)}" if close else ""
+            raise LookupError(f"{self.name} has no layer '{_short(layer)}'{hint}")
+        if len(shapes[layer]) != 3 or self.architecture.startswith(_CHANNELS_LAST):
+            raise LookupError(f"layer '{layer}' of {self.name} gives no maps [channels, height, width]")
+        return shapes[layer][0]
 
     def class_index(self, target: int | str) -> int:
         """Index of a class given by index or by label (in upper or lower case where that is no other class).

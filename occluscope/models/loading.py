@@ -1,8 +1,10 @@
 """A model ready to run: weights on a device, pictures to tensors; needs torch."""
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,33 +15,51 @@ from occluscope.engine.incremental import IncrementalNetwork
 from occluscope.models.architectures import with_weights
 from occluscope.models.card import ModelCard
 
+_NETWORKS: Final = 4  # prepared networks that a model keeps, one for each set of observed layers
+
 
 @dataclass(frozen=True)
 class LoadedModel:
     """A network in eval mode on its device, with its card.
 
-    module: float32 [batch, 3, height, width], normalised → logits [batch, classes].
+    module: [batch, 3, height, width] of `dtype`, normalised → logits [batch, classes].
     """
 
     card: ModelCard
     module: nn.Module
     device: torch.device
+    dtype: torch.dtype = torch.float32
+    _networks: dict[tuple[str, ...], IncrementalNetwork | None] = field(default_factory=dict, repr=False, compare=False)
 
     def tensor(self, rgb: np.ndarray) -> Tensor:
-        """Normalise a prepared picture: uint8 [height, width, 3] → float32 [3, height, width] on the device."""
+        """Normalise a prepared picture: uint8 [height, width, 3] → [3, height, width] on the device."""
         scaled = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.device).permute(2, 0, 1).float() / 255
-        return (scaled - self._channels(self.card.preparation.mean)) / self._channels(self.card.preparation.std)
+        normal = (scaled - self._channels(self.card.preparation.mean)) / self._channels(self.card.preparation.std)
+        return normal.to(self.dtype)
 
     def colour(self, rgb: Sequence[float]) -> Tensor:
-        """Normalise one colour, RGB 0–255: float32 [3, 1, 1] on the device."""
+        """Normalise one colour, RGB 0–255: [3, 1, 1] on the device."""
         mean, std = self._channels(self.card.preparation.mean), self._channels(self.card.preparation.std)
-        return (self._channels(rgb) / 255 - mean) / std
+        return ((self._channels(rgb) / 255 - mean) / std).to(self.dtype)
+
+    def followed(self, layers: tuple[str, ...] = ()) -> IncrementalNetwork | None:
+        """The network prepared for exact occlusion; none, with a warning, where it cannot be traced.
+
+        layers: whose channels' sums are appended to its outputs (see `IncrementalNetwork`).
+        """
+        if layers not in self._networks:
+            if len(self._networks) == _NETWORKS:
+                self._networks.pop(next(iter(self._networks)))
+            random = torch.Generator().manual_seed(0)
+            example = torch.rand(3, *self.card.input_size, generator=random)
+            self._networks[layers] = follow(self.module, example.to(self.device, self.dtype), layers)
+        return self._networks[layers]
 
     @cached_property
-    def incremental(self) -> IncrementalNetwork | None:
-        """The network prepared for exact occlusion; none, with a warning, where it cannot be traced."""
-        random = torch.Generator().manual_seed(0)
-        return follow(self.module, torch.rand(3, *self.card.input_size, generator=random).to(self.device))
+    def half(self) -> "LoadedModel":
+        """The same model in 16 bits: float16 on a GPU, bfloat16 (which more processors compute with) on a CPU."""
+        dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
+        return LoadedModel(self.card, copy.deepcopy(self.module).to(dtype), self.device, dtype)
 
     def _channels(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device).view(3, 1, 1)

@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from occluscope.rendering.scale import Scale, colours_of_classes, scale_of_numbers
-from occluscope.results import ClassMap, GridGeometry, Heatmap, Table
+from occluscope.results import ClassMap, Curves, GridGeometry, Heatmap, Table
 
 _WIDTH: Final = 6.4  # inches at `_DPI`
 _DPI: Final = 100
@@ -37,6 +37,25 @@ def class_map_figure(class_map: ClassMap, title: str, colormap: str | None = Non
     _draw_cells(axes, class_map.geometry, colours.ranks, colours.scale)
     handles = [Patch(color=colour, label=label) for label, colour in colours.legend]
     figure.legend(handles=handles, loc="outside right upper", title=class_map.caption, fontsize="small")
+    return figure
+
+
+def curves_figure(curves: Curves, title: str) -> Figure:
+    """Curves over their axis with their bands, a panel for each unit."""
+    units = list(dict.fromkeys(series.unit for series in curves.series))
+    figure = Figure(figsize=(_WIDTH, 0.9 + 2.9 * len(units)), dpi=_DPI, layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(units), sharex=True))
+    for axes, unit in zip(panels, units, strict=True):
+        for series in curves.series:
+            if series.unit == unit:
+                (line,) = axes.plot(curves.axis, series.values, label=series.name, marker=".", markersize=3)
+                if series.low is not None and series.high is not None:
+                    axes.fill_between(curves.axis, series.low, series.high, color=line.get_color(), alpha=0.2, lw=0)
+        axes.set_ylabel(unit or "")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    panels[-1].set_xlabel(f"{curves.axis_name} [{curves.axis_unit}]" if curves.axis_unit else curves.axis_name)
+    figure.suptitle(f"{title}\n{curves.caption}" if title else curves.caption, fontsize="medium")
     return figure
 
 

@@ -4,12 +4,13 @@ API, store, worker and pages handle these kinds and never name an analysis.
 """
 
 from occluscope.results.class_map import ClassMap
+from occluscope.results.curves import Curves, Series
 from occluscope.results.grid import GridGeometry
 from occluscope.results.heatmap import Heatmap
 from occluscope.results.kind import Metric, NamedResult, Packed, Result
 from occluscope.results.table import Column, Table
 
-KINDS: dict[str, type[Result]] = {kind.kind: kind for kind in (Heatmap, ClassMap, Table)}
+KINDS: dict[str, type[Result]] = {kind.kind: kind for kind in (Heatmap, ClassMap, Curves, Table)}
 
 
 def unpack(kind: str, packed: Packed) -> Result:
@@ -21,12 +22,14 @@ __all__ = [
     "KINDS",
     "ClassMap",
     "Column",
+    "Curves",
     "GridGeometry",
     "Heatmap",
     "Metric",
     "NamedResult",
     "Packed",
     "Result",
+    "Series",
     "Table",
     "unpack",
 ]

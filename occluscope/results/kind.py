@@ -54,18 +54,25 @@ class Result(ABC):
 
 @dataclass(frozen=True)
 class NamedResult:
-    """A result under the name its analysis gave it; image: the id of the picture it belongs to, if to one."""
+    """A result under the name its analysis gave it.
+
+    image: the id of the picture it belongs to, if to one.
+    variant: which of several of this name, from the general to the particular (``48×48 · tripod``); empty for the
+    only one.
+    """
 
     name: str
     result: Result
     image: str | None = None
+    variant: str = ""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """One number. unit: ``probability``, ``px``, ``s``, … or none where it has no unit."""
+    """One number. unit: ``probability``, ``px``, ``s``, … or none where it has no unit; the rest as `NamedResult`."""
 
     name: str
     value: float
     unit: str | None = None
     image: str | None = None
+    variant: str = ""

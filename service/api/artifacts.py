@@ -136,4 +136,5 @@ def _title(session: Session, artifact: Artifact) -> str:
     """What the result's analysis calls it."""
     job: Any = session.get_one(Job, artifact.job_id)
     titles = {result.name: result.title for result in analyses.spec(job.analysis).results}
-    return titles.get(artifact.name, artifact.name)
+    title = titles.get(artifact.name, artifact.name)
+    return f"{title} · {artifact.variant}" if artifact.variant else title

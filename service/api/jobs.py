@@ -79,9 +79,10 @@ class JobListView(BaseModel):
 
 
 class MetricView(BaseModel):
-    """A number. image: the picture it belongs to, if to one."""
+    """A number. variant: which of several of this name. image: the picture it belongs to, if to one."""
 
     name: str
+    variant: str
     value: float
     unit: str | None
     image: str | None
@@ -90,11 +91,14 @@ class MetricView(BaseModel):
 class ArtifactView(BaseModel):
     """A result to be downloaded.
 
+    variant: which of several of this name. preview: whether its unit still runs and will replace it.
     shape: of its array, if it has one. formats: in which it is given. on_picture: whether it can be an overlay.
     """
 
     id: str
     name: str
+    variant: str
+    preview: bool
     kind: str
     image: str | None
     shape: list[int] | None
@@ -177,7 +181,7 @@ def delete(path: IdPath) -> Response:
 
 @blueprint.get("/<id>/results", summary="Results of a job", responses={200: ResultsView, **documented(404)})
 def results(path: IdPath) -> Response:
-    """What is finished can be read while the rest still runs."""
+    """What is finished can be read while the rest still runs; what runs shows how it stands."""
     with context().database.reading() as session:
         if store.find_job(session, path.id) is None:
             return not_found("job")
@@ -193,6 +197,8 @@ def artifact_view(artifact: Artifact) -> dict[str, Any]:
     return ArtifactView(
         id=artifact.id,
         name=artifact.name,
+        variant=artifact.variant,
+        preview=artifact.preview,
         kind=artifact.kind,
         image=artifact.image_id,
         shape=artifact.shape,
@@ -241,7 +247,9 @@ def _view(job: Job, progress: store.Progress) -> dict[str, Any]:
 
 
 def _metric(metric: Metric) -> dict[str, Any]:
-    return MetricView(name=metric.name, value=metric.value, unit=metric.unit, image=metric.image_id).model_dump()
+    return MetricView(
+        name=metric.name, variant=metric.variant, value=metric.value, unit=metric.unit, image=metric.image_id
+    ).model_dump()
 
 
 def checked_json() -> Response | None:

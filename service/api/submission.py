@@ -56,9 +56,10 @@ def check_request(session: Session, request: JobRequest, max_images: int) -> Sub
     card = _card(request.model, errors)
     images = _images(session, request.images, max_images, errors)
     params = _params(spec, request.params, errors)
+    named = _named_images(session, spec, params, errors)
     if errors or spec is None or card is None or params is None:
         raise InvalidInputError(errors)
-    return Submission(params.model_dump(mode="json"), spec.plan(params, card, images))
+    return Submission(params.model_dump(mode="json"), spec.plan(params, card, images, named))
 
 
 def _spec(name: str, errors: list[FieldError]) -> AnalysisSpec | None:
@@ -102,6 +103,22 @@ def _images(session: Session, ids: list[str], max_images: int, errors: list[Fiel
         first.setdefault(image_id, position)
     errors.extend(found[:_SHOWN_ERRORS])
     return [] if found else [known[image_id] for image_id in ids]
+
+
+def _named_images(
+    session: Session, spec: AnalysisSpec | None, params: Parameters | None, errors: list[FieldError]
+) -> dict[str, ImageRef]:
+    """The pictures that the parameters name, by id."""
+    if spec is None or params is None:
+        return {}
+    wanted = spec.named_images(params)
+    known = _known_images(session, wanted.values())
+    errors.extend(
+        FieldError(f"params.{path}", "there is no such picture")
+        for path, image_id in wanted.items()
+        if image_id not in known
+    )
+    return known
 
 
 def _known_images(session: Session, ids: Iterable[str]) -> dict[str, ImageRef]:

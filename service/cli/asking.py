@@ -175,9 +175,12 @@ def _unique_stems(paths: list[Path]) -> list[str]:
 
 
 def _print_results(results: Results, names: dict[str, str]) -> None:
-    table = Table("image", "metric", "value", "unit")
+    with_variants = any(metric.variant for metric in results.metrics)
+    table = Table("image", "metric", *(["of"] if with_variants else []), "value", "unit")
     for metric in results.metrics:
-        table.add_row(names.get(metric.image or "", ""), metric.name, f"{metric.value:.6g}", metric.unit or "")
+        variant = [metric.variant] if with_variants else []
+        name = names.get(metric.image or "", "")
+        table.add_row(name, metric.name, *variant, f"{metric.value:.6g}", metric.unit or "")
     if table.rows:
         _console.print(table)
 

@@ -144,7 +144,7 @@ def results_of(session: Session, job_id: str) -> tuple[list[Metric], list[Artifa
         select(Artifact)
         .join(Unit, Unit.id == Artifact.unit_id)
         .where(Artifact.job_id == job_id)
-        .order_by(Unit.position, Artifact.position)
+        .order_by(Unit.position, Artifact.preview, Artifact.position)
     )
     return list(session.scalars(metrics)), list(session.scalars(artifacts))
 

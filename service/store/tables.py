@@ -17,6 +17,8 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    false,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -24,6 +26,7 @@ from service.store.states import JobState, UnitState
 
 _ID: Final = 32  # hexadecimal digits of a UUID
 _NAME: Final = 100
+_VARIANT: Final = 300
 _SHA256: Final = 64  # hexadecimal digits
 
 
@@ -146,16 +149,21 @@ class Unit(Base):
 
 
 class Artifact(Base):
-    """A result of a unit. meta and array: as `occluscope.results.Packed`, the array in NPY format."""
+    """A result of a unit. meta and array: as `occluscope.results.Packed`, the array in NPY format.
+
+    variant: as of `occluscope.results.NamedResult`. preview: as it stood while the unit ran; gone when that ends.
+    """
 
     __tablename__ = "artifacts"
-    __table_args__ = (UniqueConstraint("unit_id", "name", "image_id"),)
+    __table_args__ = (UniqueConstraint("unit_id", "name", "image_id", "variant", "preview"),)
 
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     unit_id: Mapped[str] = mapped_column(ForeignKey("units.id", ondelete="CASCADE"))
     position: Mapped[int]  # in the order the analysis gave them
     name: Mapped[str] = mapped_column(String(_NAME))
+    variant: Mapped[str] = mapped_column(String(_VARIANT), default="", server_default=text("''"))
+    preview: Mapped[bool] = mapped_column(default=False, server_default=false())
     kind: Mapped[str] = mapped_column(String(_NAME))
     image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"))
     shape: Mapped[list[Any] | None]
@@ -174,6 +182,7 @@ class Metric(Base):
     unit_id: Mapped[str] = mapped_column(ForeignKey("units.id", ondelete="CASCADE"), index=True)
     position: Mapped[int]
     name: Mapped[str] = mapped_column(String(_NAME))
+    variant: Mapped[str] = mapped_column(String(_VARIANT), default="", server_default=text("''"))
     value: Mapped[float]
     unit: Mapped[str | None] = mapped_column(String(_NAME))
     image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"))

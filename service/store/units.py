@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import Outcome
@@ -71,9 +71,14 @@ def renew_lease(session: Session, claim: Claim, lease_seconds: float) -> bool:
     return _change(session, claim, leased_until=now() + timedelta(seconds=lease_seconds))
 
 
-def report_progress(session: Session, claim: Claim, steps_done: int) -> bool:
-    """Note how far the unit is; false when the claim is gone."""
-    return _change(session, claim, steps_done=steps_done)
+def report_progress(session: Session, claim: Claim, steps_done: int, previews: Sequence[NamedResult] = ()) -> bool:
+    """Note how far the unit is, and its results as they stand; false when the claim is gone."""
+    if not _change(session, claim, steps_done=steps_done):
+        return False
+    if previews:
+        session.execute(delete(Artifact).where(Artifact.unit_id == claim.unit_id, Artifact.preview))
+        session.add_all(_artifact_row(claim, position, named, preview=True) for position, named in enumerate(previews))
+    return True
 
 
 def commit_unit(session: Session, claim: Claim, outcome: Outcome) -> bool:
@@ -96,6 +101,7 @@ def commit_unit(session: Session, claim: Claim, outcome: Outcome) -> bool:
             unit_id=claim.unit_id,
             position=position,
             name=metric.name,
+            variant=metric.variant,
             value=metric.value,
             unit=metric.unit,
             image_id=metric.image,
@@ -201,6 +207,8 @@ def _lock_job(session: Session, claim: Claim) -> None:
 
 def _end_job_with_its_last_unit(session: Session, job_id: str) -> None:
     session.flush()
+    ended = select(Unit.id).where(Unit.job_id == job_id, Unit.state.in_(ENDED_UNIT))
+    session.execute(delete(Artifact).where(Artifact.unit_id.in_(ended), Artifact.preview))
     units = session.execute(select(Unit.state, Unit.error).where(Unit.job_id == job_id)).all()
     if any(state not in ENDED_UNIT for state, _ in units):
         return
@@ -224,7 +232,7 @@ def _job_error(errors: Sequence[str | None], units: int) -> str | None:
     return f"{len(errors)} of {units} units failed; the first: {errors[0]}"
 
 
-def _artifact_row(claim: Claim, position: int, named: NamedResult) -> Artifact:
+def _artifact_row(claim: Claim, position: int, named: NamedResult, *, preview: bool = False) -> Artifact:
     packed = named.result.pack()
     array = None if packed.array is None else named.result.to_npy()
     digest = hashlib.sha256(json.dumps(packed.meta, sort_keys=True).encode())
@@ -234,6 +242,8 @@ def _artifact_row(claim: Claim, position: int, named: NamedResult) -> Artifact:
         unit_id=claim.unit_id,
         position=position,
         name=named.name,
+        variant=named.variant,
+        preview=preview,
         kind=named.result.kind,
         image_id=named.image,
         shape=None if packed.array is None else list(packed.array.shape),

@@ -99,10 +99,10 @@ def test_json_over_its_limit(stack: Stack) -> None:
         ({"images": [{}]}, "images.0"),
         ({"images": [NOBODY] * 10_001}, "images"),
         ({"params": []}, "params"),
-        ({"params": {"window": 0}}, "params.window.0"),
-        ({"params": {"window": -3}}, "params.window.0"),
+        ({"params": {"window": 0}}, "params.window"),
+        ({"params": {"window": -3}}, "params.window"),
         ({"params": {"window": "big"}}, "params.window"),
-        ({"params": {"window": 10**40}}, "params.window.0"),
+        ({"params": {"window": 10**40}}, "params.window"),
         ({"params": {"window": 225}}, "params.window"),
         ({"params": {"window": 1, "stride": 10**9}}, "params.stride.0"),
         ({"params": {"window": 1, "stride": 1}, "model": "vit_h_14"}, "params.stride"),  # 268,324 windows
@@ -124,7 +124,7 @@ def test_numbers_that_are_none(stack: Stack, image: str, number: str) -> None:
     request = json.dumps({**GOOD, "images": [image]}).replace('"params": {}', f'"params": {{"window": [32, {number}]}}')
     assert number in request
     response = httpx.post(f"{stack.url}/v1/jobs", content=request, headers={"Content-Type": "application/json"})
-    assert "params.window.1" in problem(response, 422)
+    assert "params.window" in problem(response, 422)
 
 
 def test_a_missing_field_is_named(stack: Stack) -> None:

@@ -24,7 +24,7 @@ class BrightnessParameters(Parameters):
     factor: int = Field(default=1, ge=1, le=3, description="Multiplies every level.")
 
 
-def plan(params, card, images):
+def plan(params, card, images, named):
     return [Unit(images=(image.id,), steps=1, payload={"width": image.width}) for image in images]
 
 

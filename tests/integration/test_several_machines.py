@@ -14,8 +14,8 @@ from service.store.tables import Job as JobRow
 from tests.conftest import encode, random_picture
 from tests.integration.parts import Parts, running_parts, wait_until
 
-SHORT = {"window": 112, "stride": 56}
-LONG = {"window": 32, "stride": 8, "method": "naive"}  # long enough to be disturbed
+SHORT = {"window": 112, "stride": 56, "insertion_deletion": False}
+LONG = {"window": 32, "stride": 8, "method": "naive", "insertion_deletion": False}  # long enough to be disturbed
 LONG_WINDOWS = 25 * 25
 
 

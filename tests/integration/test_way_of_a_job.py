@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -19,8 +20,8 @@ from occluscope.results import Heatmap
 from service.stack import Stack
 from tests.conftest import encode, random_picture
 
-PARAMS = {"window": 56, "stride": 28}
-WINDOWS = 49
+PARAMS = {"window": 56, "stride": 28, "feature_layer": "_blocks.9"}
+STEPS = 49 + 66  # windows, and passes of the insertion and deletion curves
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,9 @@ def artifact(client: Client, finished: Job) -> Artifact:
     return next(artifact for artifact in client.results(finished.id).artifacts if artifact.name == "drop_map")
 
 
-def test_it_succeeds_with_every_window_done(finished: Job) -> None:
+def test_it_succeeds_with_every_step_done(finished: Job) -> None:
     assert (finished.state, finished.error) == ("succeeded", None)
-    assert (finished.progress.done, finished.progress.total) == (2 * WINDOWS, 2 * WINDOWS)
+    assert (finished.progress.done, finished.progress.total) == (2 * STEPS, 2 * STEPS)
     assert finished.started_at is not None
     assert finished.finished_at is not None
     assert finished.created_at <= finished.started_at < finished.finished_at
@@ -49,9 +50,9 @@ def test_its_results_are_bit_for_bit_the_librarys(
 ) -> None:
     spec = analyses.spec("occlusion")
     params = spec.parse(PARAMS)
-    (unit,) = spec.plan(params, lite0.card, [ImageRef(finished.images[0], 600, 400)])
+    (unit,) = spec.plan(params, lite0.card, [ImageRef(finished.images[0], 600, 400)], {})
     picture = lite0.card.preparation.prepare(photographs["coffee"])
-    outcome = analyses.compute("occlusion")(lite0, [picture], params, unit, lambda _done: None)
+    outcome = analyses.compute("occlusion")(lite0, [picture], params, unit, lambda _done, _preview=None: None)
     stored = {
         artifact.name: artifact
         for artifact in client.results(finished.id).artifacts
@@ -62,14 +63,15 @@ def test_its_results_are_bit_for_bit_the_librarys(
         if isinstance(named.result, Heatmap):
             downloaded = np.load(io.BytesIO(client.download(stored[named.name], "npy")))
             assert downloaded.tobytes() == named.result.values.tobytes()
-    metrics = {metric.name: metric.value for metric in client.results(finished.id).metrics[: len(spec.metrics)]}
+    first = [metric for metric in client.results(finished.id).metrics if metric.image == finished.images[0]]
+    metrics = {metric.name: metric.value for metric in first}
     expected = {metric.name: metric.value for metric in outcome.metrics}
     assert {**metrics, "seconds": 0} == {**expected, "seconds": 0}
 
 
 def test_results_name_their_pictures(client: Client, finished: Job) -> None:
     results = client.results(finished.id)
-    assert [artifact.image for artifact in results.artifacts[:5]] == finished.images[:1] * 5
+    assert [artifact.image for artifact in results.artifacts[:7]] == finished.images[:1] * 7
     assert {metric.image for metric in results.metrics} == set(finished.images)
 
 
@@ -233,7 +235,7 @@ def test_models_and_analyses_are_described(client: Client) -> None:
     assert {"name": "_conv_head", "type": "Conv2dStaticSamePadding", "shape": [1280, 7, 7]} in model["layers"]
     (analysis,) = client.analyses()
     assert analysis["parameters"]["properties"]["window"]["default"] == [32, 32]
-    assert {result["kind"] for result in analysis["results"]} == {"heatmap", "class_map", "table"}
+    assert {result["kind"] for result in analysis["results"]} == {"heatmap", "class_map", "curves", "table"}
 
 
 def test_it_is_alive_ready_and_measured(stack: Stack, finished: Job) -> None:
@@ -267,3 +269,61 @@ def test_the_openapi_document_is_valid_and_complete(stack: Stack) -> None:
 def test_a_client_without_a_service_says_so() -> None:
     with pytest.raises(UnreachableError, match="is the service running"), Client("http://127.0.0.1:9") as lonely:
         lonely.models()
+
+
+def test_several_sizes_and_targets_are_told_apart(client: Client, finished: Job, tmp_path: Path) -> None:
+    params = {"window": [56, [112, 56]], "stride": 56, "target": ["top1", {"layer": "_blocks.5", "channel": 3}]}
+    job = client.wait(client.submit("occlusion", "efficientnet_lite0", finished.images[:1], params).id)
+    assert (job.state, job.params["window"]) == ("succeeded", [[56, 56], [112, 56]])
+    results = client.results(job.id)
+    maps = {artifact.variant: artifact for artifact in results.artifacts if artifact.name == "drop_map"}
+    sizes, targets = ("56×56", "112×56"), ("espresso", "channel 3 of _blocks.5")
+    assert set(maps) == {f"{size} · {target}" for size in sizes for target in targets}
+    windows = {metric.variant: metric.value for metric in results.metrics if metric.name == "windows"}
+    assert windows == {"56×56": 16, "112×56": 12}
+    written = {path.name for path in client.save_results(job.id, tmp_path)}
+    assert "image-1-drop_map-112-56-espresso-overlay.png" in written
+    files = [len(artifact.formats) + artifact.on_picture for artifact in results.artifacts]
+    assert len(written) == sum(files) + 1  # every file has a name of its own, and metrics.json
+
+
+def test_a_mask_is_a_picture_of_the_same_size(client: Client, finished: Job) -> None:
+    mask = np.zeros((400, 600, 3), dtype=np.uint8)
+    mask[100:300, 200:400] = 255
+    drawn, other = client.upload(encode(Image.fromarray(mask))), client.upload(encode(Image.fromarray(mask[:50])))
+    params = {"window": 56, "stride": 56, "region": drawn.id}
+    job = client.wait(client.submit("occlusion", "efficientnet_lite0", finished.images[:1], params).id)
+    names = {metric.name for metric in client.results(job.id).metrics}
+    assert {"pointing_hit", "energy_inside", "drop_inside_minus_outside"} <= names
+    for region, reason in ((other.id, "the mask is 600 × 50 pixels"), ("0" * 32, "there is no such picture")):
+        with pytest.raises(ApiError) as caught:
+            client.submit("occlusion", "efficientnet_lite0", finished.images[:1], {"region": region})
+        (error,) = caught.value.errors
+        assert error.path == "params.region"
+        assert reason in error.message
+
+
+def test_a_map_can_be_watched_while_it_is_made(client: Client, finished: Job) -> None:
+    params = {"stride": 4, "method": "naive", "insertion_deletion": False}
+    job = client.submit("occlusion", "efficientnet_lite0", finished.images[:1], params)
+    seen: list[Artifact] = []
+    deadline = time.monotonic() + 60
+    while len({artifact.id for artifact in seen}) < 2 and time.monotonic() < deadline:
+        seen += [artifact for artifact in client.results(job.id).artifacts if artifact.preview]
+        time.sleep(0.1)
+    assert {artifact.name for artifact in seen} == {"drop_map"}
+    values = np.load(io.BytesIO(client.download(seen[-1], "npy")))
+    assert 0 < np.isfinite(values).sum() < values.size
+    assert client.download(seen[-1], "png", overlay=1).startswith(b"\x89PNG")
+    client.delete(job.id)
+
+
+def test_nothing_of_a_preview_is_left(client: Client, finished: Job) -> None:
+    job = client.submit("occlusion", "efficientnet_lite0", finished.images[:1], {"stride": 8, "method": "adaptive"})
+    job = client.wait(job.id)
+    results = client.results(job.id)
+    assert job.state == "succeeded"
+    assert not any(artifact.preview for artifact in results.artifacts)
+    metrics = {metric.name: metric.value for metric in results.metrics}
+    assert metrics["windows_run"] < metrics["windows"] == 625
+    assert 0 < metrics["estimated_error"] < 0.1

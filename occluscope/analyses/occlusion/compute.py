@@ -1,155 +1,279 @@
 """occlusion: runs the model on every occluded copy of a picture and draws the maps from its answers."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from occluscope.analyses.contract import Outcome, Unit
-from occluscope.analyses.occlusion.spec import OcclusionParameters
+from occluscope.analyses.contract import Outcome, Report, Unit
+from occluscope.analyses.occlusion import quality
+from occluscope.analyses.occlusion.parameters import OcclusionParameters
+from occluscope.analyses.occlusion.scanning import Scan, Scanner, precision_windows
+from occluscope.analyses.occlusion.spec import CURVE_STEPS
+from occluscope.analyses.occlusion.targets import Outputs, Target, columns
 from occluscope.engine import naive
-from occluscope.engine.covers import (
-    Cover,
-    blurred,
-    constant_cover,
-    gaussian_cover,
-    mean_cover,
-    picture_cover,
-)
-from occluscope.models.card import ModelCard
+from occluscope.engine.covers import Cover, blurred, constant_cover, gaussian_cover, mean_cover, picture_cover
+from occluscope.engine.observing import WithSums
 from occluscope.models.loading import LoadedModel
-from occluscope.preparation import Frame, Picture
-from occluscope.results import ClassMap, Column, GridGeometry, Heatmap, Metric, NamedResult, Table
-from occluscope.windows import WindowGrid
+from occluscope.preparation import Picture
+from occluscope.results import (
+    ClassMap,
+    Column,
+    Curves,
+    GridGeometry,
+    Heatmap,
+    Metric,
+    NamedResult,
+    Result,
+    Series,
+    Table,
+)
+from occluscope.windows import Size, WindowGrid
 
 _TOP: Final = 5  # rows of the table of most probable classes
+_HALF: Final = 128  # of 255: a mask's grey from which on it is the object
 
 
 def compute(
-    model: LoadedModel,
-    pictures: Sequence[Picture],
-    params: OcclusionParameters,
-    unit: Unit,
-    report: Callable[[int], None],
+    model: LoadedModel, pictures: Sequence[Picture], params: OcclusionParameters, unit: Unit, report: Report
 ) -> Outcome:
-    """Occlusion maps of one picture: p = softmax(logits), drop = p₀ − p.
+    """Occlusion maps of one picture: p = softmax(logits), drop = p₀ − p (or a channel's activation likewise).
 
-    pictures: exactly one. report: called after every batch with the number of windows done.
+    pictures: the picture, and the mask where the region is one. report: called after every batch with the number of
+    windows (and passes of curves) done.
     """
-    (picture,), (image,) = pictures, unit.images
-    card = model.card
-    grid = WindowGrid.over(card.input_size, params.window, params.stride)
-    start = time.perf_counter()
-    clear = model.tensor(picture.rgb)
-    with torch.inference_mode():
-        base = _probabilities(model.module(clear[None]))[0]
-    target = int(base.argmax()) if params.target == "top1" else card.class_index(params.target)
-    network = model.incremental if params.method == "exact" else None
-    run = network.occluded if network else partial(naive.occluded_outputs, model.module)
-    batches = run(clear, grid, _cover(model, picture, clear, params))
-    probability, predicted = _follow(batches, grid, target, report)
-    seconds = time.perf_counter() - start
-
-    drop = float(base[target]) - probability
-    largest = int(drop.argmax())
-    y, x = grid.centre(largest)
-    metrics = {
-        "base_probability": (float(base[target]), "probability"),
-        "max_drop": (float(drop.flat[largest]), "probability"),
-        "max_drop_y": (y, "px"),
-        "max_drop_x": (x, "px"),
-        "windows": (float(len(grid)), None),
-        "forward_equivalents": (len(grid) * (network.computed_share if network else 1.0), None),
-        "seconds": (seconds, "s"),
-    }
-    results = {
-        **_maps(card, grid, picture.frame, target, probability, drop),
-        "predicted_class_map": _class_map(card, grid, picture.frame, predicted),
-        "top_classes": _top_classes(card, base.cpu().numpy()),
-    }
-    return Outcome(
-        [NamedResult(name, result, image) for name, result in results.items()],
-        [Metric(name, value, unit, image) for name, (value, unit) in metrics.items()],
-    )
+    return _Picture(model, pictures, params, unit, report).outcome()
 
 
-def _probabilities(logits: Tensor) -> Tensor:
-    """Softmax in float64, so that drops far below float32's step at 1 are still seen."""
-    return logits.double().softmax(dim=1)
+@dataclass(frozen=True)
+class _Map:
+    """One target's map over one grid. variant: which of the job's sets of maps it belongs to."""
+
+    grid: WindowGrid
+    target: Target
+    values: np.ndarray  # float64 [rows, columns]; what the target has while the window stands there
+    drop: np.ndarray  # float64 [rows, columns]
+    variant: str
 
 
-def _cover(model: LoadedModel, picture: Picture, clear: Tensor, params: OcclusionParameters) -> Cover:
+class _Picture:
+    """One picture's work: its parts share the unoccluded answer and what was asked."""
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        pictures: Sequence[Picture],
+        params: OcclusionParameters,
+        unit: Unit,
+        report: Report,
+    ) -> None:
+        self._full, self._params, self._report = model, params, report
+        self._model = model.half if params.precision == "half" else model
+        self._picture, self._image = pictures[0], unit.images[0]
+        self._region = _region(params, pictures, model.card.input_size)
+        self._clear = self._model.tensor(self._picture.rgb)
+        self._outputs = Outputs.of(params, model.card)
+        layers = tuple(self._outputs.layers)
+        self._module: nn.Module = WithSums(self._model.module, layers) if layers else self._model.module
+        with torch.inference_mode():
+            self._base = self._outputs.scores(self._module(self._clear[None]))[0].cpu()
+        self._targets = self._outputs.targets(params, model.card, self._base)
+        feature = params.feature_layer
+        self._feature = self._outputs.most_active(self._base, feature) if feature else None
+        followed = [*self._targets, *([self._feature] if self._feature else [])]
+        network = self._model.followed(layers) if params.method != "naive" else None
+        self._scanner = Scanner(self._module, network, self._outputs, followed, self._clear)
+        self._done = 0  # steps of the sizes and curves before
+        self._results: list[NamedResult] = []
+        self._metrics: list[Metric] = []
+
+    def outcome(self) -> Outcome:
+        for size in self._params.window:
+            self._run_size(size)
+        self._add("top_classes", self._top_classes())
+        order = {name: number for number, name in enumerate(_ORDER)}
+        return Outcome(sorted(self._results, key=lambda named: order[named.name]), self._metrics)
+
+    def _run_size(self, size: Size) -> None:
+        params, variant = self._params, _sizes_variant(self._params, size)
+        grid = WindowGrid.within(params.box(self._full.card.input_size), size, params.stride)
+        cover = _cover(self._model, self._picture, self._clear, params, size)
+        start, scan = time.perf_counter(), None
+        for scan in self._scanner.scan(params, grid, cover):
+            self._report(self._done + scan.windows_run, lambda scan=scan: self._preview(grid, scan, size))  # type: ignore[misc]
+        assert scan is not None  # noqa: S101 - a grid has at least one window
+        seconds = time.perf_counter() - start
+        self._done += len(grid)
+        precision_error = self._precision_error(grid, size, scan) if params.precision == "half" else None
+        for number, one in enumerate(self._maps(grid, scan, size)):
+            self._add_map(one, self._picture_geometry(grid))
+            if scan.error is not None:
+                self._measure("estimated_error", float(scan.error[number]), one.target.unit, one.variant)
+            if precision_error is not None:
+                self._measure("precision_error", float(precision_error[number]), one.target.unit, one.variant)
+        self._add("predicted_class_map", self._class_map(grid, scan.predicted), variant)
+        if self._feature:
+            values = scan.values[:, -1].reshape(grid.shape)
+            caption = f"summed activity of channel {self._feature.name.removeprefix('channel ')}"
+            self._add(
+                "feature_activity_map", _heatmap(values, self._picture_geometry(grid), "activation", caption), variant
+            )
+        self._measure("windows", float(len(grid)), None, variant)
+        if params.method == "adaptive":
+            self._measure("windows_run", float(scan.windows_run), None, variant)
+        self._measure("forward_equivalents", scan.forward_equivalents, None, variant)
+        self._measure("seconds", seconds, "s", variant)
+
+    def _maps(self, grid: WindowGrid, scan: Scan, size: Size) -> list[_Map]:
+        maps = []
+        for number, target in enumerate(self._targets):
+            values = scan.values[:, number].reshape(grid.shape)
+            names = [_sizes_variant(self._params, size), target.name if len(self._targets) > 1 else ""]
+            variant = " · ".join(name for name in names if name)
+            maps.append(_Map(grid, target, values, float(self._base[target.column]) - values, variant))
+        return maps
+
+    def _preview(self, grid: WindowGrid, scan: Scan, size: Size) -> list[NamedResult]:
+        """The drop maps as they stand."""
+        geometry = self._picture_geometry(grid)
+        return [
+            NamedResult("drop_map", _drop_map(one, geometry), self._image, one.variant)
+            for one in self._maps(grid, scan, size)
+        ]
+
+    def _add_map(self, one: _Map, geometry: GridGeometry) -> None:
+        """A target's maps over one grid, with all numbers that are taken from them."""
+        input_size, unit = self._full.card.input_size, one.target.unit
+        per_pixel = one.grid.mean_per_pixel(one.drop, input_size)
+        pixels = GridGeometry.of_pixels(input_size, self._picture.frame)
+        self._add("pixel_map", _heatmap(per_pixel, pixels, unit, f"mean drop of {one.target.shown}"), one.variant)
+        self._add("drop_map", _drop_map(one, geometry), one.variant)
+        self._add("probability_map", _heatmap(one.values, geometry, unit, one.target.shown), one.variant)
+        largest = int(one.drop.argmax())
+        y, x = one.grid.centre(largest)
+        self._measure("base_probability", float(self._base[one.target.column]), unit, one.variant)
+        self._measure("max_drop", float(one.drop.flat[largest]), unit, one.variant)
+        self._measure("max_drop_y", y, "px", one.variant)
+        self._measure("max_drop_x", x, "px", one.variant)
+        self._measure("gini", quality.gini(per_pixel), None, one.variant)
+        if self._region is not None:
+            for name, value in quality.pointing(per_pixel, self._region).items():
+                self._measure(name, value, unit if name == "drop_inside_minus_outside" else None, one.variant)
+        if self._params.insertion_deletion and unit == "probability":
+            self._add_curves(one, per_pixel)
+
+    def _add_curves(self, one: _Map, per_pixel: np.ndarray) -> None:
+        def score(copies: Tensor) -> Tensor:
+            with torch.inference_mode():
+                return self._outputs.scores(self._module(copies))[:, one.target.column]
+
+        def run(start: Tensor, end: Tensor) -> np.ndarray:
+            scores = quality.curve(score, start, end, per_pixel, lambda done: self._report(self._done + done))
+            self._done += CURVE_STEPS + 1
+            return scores
+
+        grey = torch.zeros_like(self._clear)
+        deletion, insertion = run(self._clear, grey), run(quality.blurred_start(self._clear), self._clear)
+        series = (Series("deletion", deletion, "probability"), Series("insertion", insertion, "probability"))
+        share = np.linspace(0, 1, CURVE_STEPS + 1)
+        curves = Curves(share, "share of pixels, the most important first", None, series, one.target.shown)
+        self._add("insertion_deletion", curves, one.variant)
+        self._measure("deletion_auc", quality.area(deletion), "probability", one.variant)
+        self._measure("insertion_auc", quality.area(insertion), "probability", one.variant)
+
+    def _precision_error(self, grid: WindowGrid, size: Size, scan: Scan) -> np.ndarray:
+        """Largest difference from full precision over some windows: float64 [targets]."""
+        positions = precision_windows(len(grid))
+        clear = self._full.tensor(self._picture.rgb)
+        cover = _cover(self._full, self._picture, clear, self._params, size)
+        layers = tuple(self._outputs.layers)
+        module = WithSums(self._full.module, layers) if layers else self._full.module
+        batches = naive.occluded_outputs(module, clear, grid, cover, positions=positions)
+        scores = torch.cat([self._outputs.scores(outputs) for _, outputs in batches])
+        full = scores[:, columns(self._scanner.targets)].cpu().numpy()
+        return np.asarray(np.abs(scan.values[positions] - full).max(axis=0))
+
+    def _picture_geometry(self, grid: WindowGrid) -> GridGeometry:
+        return GridGeometry(grid, self._full.card.input_size, self._picture.frame)
+
+    def _class_map(self, grid: WindowGrid, predicted: np.ndarray) -> ClassMap:
+        labels = {int(index): self._full.card.labels[index] for index in np.unique(predicted)}
+        classes = predicted.reshape(grid.shape)
+        return ClassMap(classes, labels, self._picture_geometry(grid), "most probable class")
+
+    def _top_classes(self) -> Table:
+        columns = (
+            Column("class", "integer"),
+            Column("label", "text"),
+            Column("probability", "number", "probability"),
+        )
+        base = self._base[: self._outputs.classes].numpy()
+        top = base.argsort()[::-1][:_TOP]
+        rows = tuple((int(index), self._full.card.labels[index], float(base[index])) for index in top)
+        return Table(columns, rows, "most probable classes")
+
+    def _add(self, name: str, result: Result, variant: str = "") -> None:
+        self._results.append(NamedResult(name, result, self._image, variant))
+
+    def _measure(self, name: str, value: float, unit: str | None, variant: str) -> None:
+        self._metrics.append(Metric(name, value, unit, self._image, variant))
+
+
+_ORDER: Final = (
+    "pixel_map", "drop_map", "probability_map", "predicted_class_map", "feature_activity_map", "insertion_deletion",
+    "top_classes",
+)  # fmt: skip
+
+
+def _sizes_variant(params: OcclusionParameters, size: Size) -> str:
+    return f"{size[0]}×{size[1]}" if len(params.window) > 1 else ""
+
+
+def _region(params: OcclusionParameters, pictures: Sequence[Picture], input_size: Size) -> np.ndarray | None:
+    """The object's pixels of the model's input: bool [height, width]."""
+    if params.region is None:
+        return None
+    if isinstance(params.region, str):
+        return np.asarray(pictures[1].rgb.mean(axis=2) >= _HALF)
+    top, left, bottom, right = params.region
+    region = np.zeros(input_size, dtype=bool)
+    region[top:bottom, left:right] = True
+    return region
+
+
+def _cover(model: LoadedModel, picture: Picture, clear: Tensor, params: OcclusionParameters, size: Size) -> Cover:
     """What covers the windows, normalised as the picture is."""
     match params.baseline:
         case "window_mean":
-            return mean_cover(clear, params.window)
+            return mean_cover(clear, size)
         case "blur":
-            return picture_cover(blurred(clear, params.baseline_sigma), params.window)
+            return picture_cover(blurred(clear, params.baseline_sigma), size)
         case "noise":
             random = np.random.default_rng(params.baseline_seed)
             noise = random.integers(0, 256, picture.rgb.shape, dtype=np.uint8)
-            return picture_cover(model.tensor(noise), params.window)
+            return picture_cover(model.tensor(noise), size)
         case "gaussian":
-            return gaussian_cover(clear, params.window)
+            return gaussian_cover(clear, size)
         case _:
-            return constant_cover(_colour(model, picture, params), params.window)
+            return constant_cover(_colour(model, picture, params), size)
 
 
 def _colour(model: LoadedModel, picture: Picture, params: OcclusionParameters) -> Tensor:
-    """The one colour of the other baselines: float32 [3, 1, 1], normalised."""
+    """The one colour of the other baselines: [3, 1, 1], normalised."""
     if params.baseline == "image_mean":
         return model.colour(picture.rgb.mean(axis=(0, 1)).tolist())
     if params.baseline == "value":
         return model.colour(params.baseline_value or (0, 0, 0))
-    return torch.zeros(3, 1, 1, device=model.device)
+    return torch.zeros(3, 1, 1, device=model.device, dtype=model.dtype)
 
 
-def _follow(
-    batches: Iterator[tuple[Tensor, Tensor]], grid: WindowGrid, target: int, report: Callable[[int], None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probability of the target (float64) and most probable class (int32) a window, both [rows, columns]."""
-    probability, predicted, done = np.empty(len(grid)), np.empty(len(grid), dtype=np.int32), 0
-    for positions, logits in batches:
-        probabilities = _probabilities(logits)
-        probability[positions] = probabilities[:, target].cpu()
-        predicted[positions] = probabilities.argmax(dim=1).cpu()
-        done += len(positions)
-        report(done)
-    return probability.reshape(grid.shape), predicted.reshape(grid.shape)
+def _drop_map(one: _Map, geometry: GridGeometry) -> Heatmap:
+    return _heatmap(one.drop, geometry, one.target.unit, f"drop of {one.target.shown}")
 
 
-def _maps(
-    card: ModelCard, grid: WindowGrid, frame: Frame, target: int, probability: np.ndarray, drop: np.ndarray
-) -> dict[str, Heatmap]:
-    label = card.labels[target]
-    windows = GridGeometry(grid, card.input_size, frame)
-    pixels = GridGeometry.of_pixels(card.input_size, frame)
-    per_pixel = grid.mean_per_pixel(drop, card.input_size)
-    return {
-        "pixel_map": _heatmap(per_pixel, pixels, f"mean drop of p({label})"),
-        "drop_map": _heatmap(drop, windows, f"drop of p({label})"),
-        "probability_map": _heatmap(probability, windows, f"p({label})"),
-    }
-
-
-def _heatmap(values: np.ndarray, geometry: GridGeometry, caption: str) -> Heatmap:
-    return Heatmap(values.astype(np.float32), geometry, "probability", caption)
-
-
-def _class_map(card: ModelCard, grid: WindowGrid, frame: Frame, predicted: np.ndarray) -> ClassMap:
-    labels = {int(index): card.labels[index] for index in np.unique(predicted)}
-    return ClassMap(predicted, labels, GridGeometry(grid, card.input_size, frame), "most probable class")
-
-
-def _top_classes(card: ModelCard, base: np.ndarray) -> Table:
-    columns = (
-        Column("class", "integer"),
-        Column("label", "text"),
-        Column("probability", "number", "probability"),
-    )
-    rows = tuple((int(index), card.labels[index], float(base[index])) for index in base.argsort()[::-1][:_TOP])
-    return Table(columns, rows, "most probable classes")
+def _heatmap(values: np.ndarray, geometry: GridGeometry, unit: str, caption: str) -> Heatmap:
+    return Heatmap(values.astype(np.float32), geometry, unit, caption)

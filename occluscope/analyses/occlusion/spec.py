@@ -1,162 +1,128 @@
-"""occlusion: parameters, units and names of results; no torch."""
+"""occlusion: work units and names of results; no torch."""
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
-
-from occluscope.analyses.contract import AnalysisSpec, ImageRef, MetricSpec, Parameters, ResultSpec, Unit
+from occluscope.analyses.contract import AnalysisSpec, ImageRef, MetricSpec, ResultSpec, Unit
+from occluscope.analyses.occlusion.parameters import ChannelTarget, OcclusionParameters
 from occluscope.errors import FieldError, InvalidInputError
 from occluscope.models.card import ModelCard
-from occluscope.windows import count_positions
+from occluscope.windows import Box, Size, count_positions
 
-MAX_WINDOWS: Final = 100_000  # positions over one picture
-MAX_LENGTH: Final = 100_000  # pixels; far over any model's input, so that arithmetic stays small
-
-
-def _pair(given: Any) -> Any:
-    """One number stands for a square; JSON's list becomes the tuple that strict validation wants."""
-    if isinstance(given, int) and not isinstance(given, bool):
-        return (given, given)
-    return tuple(given) if isinstance(given, list) else given
+MAX_WINDOWS: Final = 100_000  # positions over one picture, of all sizes together
+CURVE_STEPS: Final = 32  # of the insertion and the deletion curve
 
 
-def _triple(given: Any) -> Any:
-    if isinstance(given, int) and not isinstance(given, bool):
-        return (given, given, given)
-    return tuple(given) if isinstance(given, list) else given
-
-
-_Pixels = Annotated[int, Field(ge=1, le=MAX_LENGTH)]
-_Level = Annotated[int, Field(ge=0, le=255)]
-_PIXELS_SCHEMA: Final = {"type": "integer", "minimum": 1, "maximum": MAX_LENGTH}
-_LEVEL_SCHEMA: Final = {"type": "integer", "minimum": 0, "maximum": 255}
-HeightWidth = Annotated[
-    tuple[_Pixels, _Pixels],
-    BeforeValidator(_pair),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "array", "items": _PIXELS_SCHEMA, "minItems": 2, "maxItems": 2},
-                _PIXELS_SCHEMA,
-            ]
-        }
-    ),
-]
-Colour = Annotated[
-    tuple[_Level, _Level, _Level],
-    BeforeValidator(_triple),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "array", "items": _LEVEL_SCHEMA, "minItems": 3, "maxItems": 3},
-                _LEVEL_SCHEMA,
-            ]
-        }
-    ),
-]
-
-
-class OcclusionParameters(Parameters):
-    """What can be set."""
-
-    window: HeightWidth = Field(
-        default=(32, 32),
-        title="Window",
-        description="Size of the occluding window, [height, width] or one number for a square; pixels of the "
-        "model's input.",
-    )
-    stride: HeightWidth = Field(
-        default=(16, 16),
-        title="Stride",
-        description="Steps between window positions, [down, across] or one number; pixels of the model's input.",
-    )
-    baseline: Literal["grey", "value", "image_mean", "window_mean", "blur", "noise", "gaussian"] = Field(
-        default="grey",
-        title="Baseline",
-        description="What covers the window: 'grey' is the model's normalisation mean (0 after it, as Zeiler & "
-        "Fergus), 'value' the colour in baseline_value, 'image_mean' the picture's own mean colour, 'window_mean' "
-        "the window's, 'blur' the picture blurred, 'noise' random pixels, 'gaussian' the picture fading to grey "
-        "towards the window's centre, without a hard border.",
-    )
-    baseline_value: Colour | None = Field(
-        default=None,
-        title="Baseline colour",
-        description="RGB 0-255 for baseline 'value', [r, g, b] or one number for a grey.",
-    )
-    baseline_sigma: float = Field(
-        default=10.0,
-        gt=0,
-        le=1000,
-        title="Blur",
-        description="Standard deviation of baseline 'blur'; pixels of the model's input.",
-    )
-    baseline_seed: int = Field(
-        default=0,
-        ge=0,
-        lt=2**32,
-        title="Noise seed",
-        description="Seed of baseline 'noise': the same seed, the same pixels.",
-    )
-    target: int | str = Field(
-        default="top1",
-        title="Target",
-        description="The class whose probability is followed: 'top1' (the most probable without occlusion), "
-        "a class index, or a label.",
-    )
-    method: Literal["exact", "naive"] = Field(
-        default="exact",
-        title="Method",
-        description="'exact' computes only what each window changes, and gives the numbers of 'naive', which runs "
-        "one whole forward pass a window. Models that cannot be traced are run by 'naive'.",
-    )
-
-
-def plan(params: OcclusionParameters, card: ModelCard, images: Sequence[ImageRef]) -> list[Unit]:
-    """One unit a picture, a step a window.
+def plan(
+    params: OcclusionParameters, card: ModelCard, images: Sequence[ImageRef], named: Mapping[str, ImageRef]
+) -> list[Unit]:
+    """One unit a picture; a step a window, and one each forward pass of the insertion and deletion curves.
 
     Raises
     ------
     InvalidInputError
-        The window is larger than the model's input, there would be more than `MAX_WINDOWS` positions, the
-        target is no class of the model, or baseline and baseline_value do not go together.
+        A window is larger than where it may stand, there would be more than `MAX_WINDOWS` positions, a box lies
+        outside the input, a target or layer is none of the model's, a mask has not the pictures' size, or baseline
+        and baseline_value do not go together.
     """
-    errors = [*_window_errors(params, card), *_baseline_errors(params)]
-    if params.target != "top1":
-        try:
-            card.class_index(params.target)
-        except LookupError as error:
-            errors.append(FieldError("params.target", str(error.args[0])))
+    misplaced = list(_box_errors("within", params.within, card))
+    errors = [
+        *(misplaced or _window_errors(params, card)),
+        *_box_errors("region", params.region if isinstance(params.region, tuple) else None, card),
+        *_baseline_errors(params),
+        *_target_errors(params, card),
+        *_mask_errors(params, images, named),
+    ]
     if errors:
         raise InvalidInputError(errors)
-    rows, columns = (count_positions(*axis) for axis in _axes(params, card))
-    return [Unit(images=(image.id,), steps=rows * columns) for image in images]
+    windows = sum(_windows(params, size, card) for size in params.window)
+    passes = 2 * (CURVE_STEPS + 1) if params.insertion_deletion else 0
+    steps = windows + passes * len(params.window) * class_targets(params)
+    masks = (params.mask_image,) if params.mask_image else ()
+    return [Unit(images=(image.id, *masks), steps=steps) for image in images]
 
 
-def _axes(params: OcclusionParameters, card: ModelCard) -> list[tuple[int, int, int]]:
-    return list(zip(card.input_size, params.window, params.stride, strict=True))
+def class_targets(params: OcclusionParameters) -> int:
+    """How many targets are classes: those have insertion and deletion curves."""
+    return sum(not isinstance(target, ChannelTarget) for target in params.targets)
 
 
-def _window_errors(params: OcclusionParameters, card: ModelCard) -> list[FieldError]:
+def _windows(params: OcclusionParameters, size: Size, card: ModelCard) -> int:
+    rows, columns = (
+        count_positions(far - near, window, stride) for near, far, window, stride in _axes(params, size, card)
+    )
+    return rows * columns
+
+
+def _axes(params: OcclusionParameters, size: Size, card: ModelCard) -> Iterator[tuple[int, int, int, int]]:
+    """Of each axis: near and far edge of where windows stand, the window's length, the stride."""
+    box = params.box(card.input_size)
+    return zip(box[:2], box[2:], size, params.stride, strict=True)
+
+
+def _window_errors(params: OcclusionParameters, card: ModelCard) -> Iterator[FieldError]:
+    place = "the box 'within'" if params.within else f"the input of {card.name}"
+    for size in params.window:
+        axes = list(_axes(params, size, card))
+        if any(window > far - near for near, far, window, _ in axes):
+            height, width = (far - near for near, far, _, _ in axes)
+            shown = f"{size[0]} × {size[1]}"
+            yield FieldError("params.window", f"the window ({shown}) is larger than {place} ({height} × {width})")
+            return
+    windows = sum(_windows(params, size, card) for size in params.window)
+    if windows > MAX_WINDOWS:
+        yield FieldError("params.stride", f"this stride gives {windows:,} windows; the limit is {MAX_WINDOWS:,}")
+
+
+def _box_errors(name: str, box: Box | None, card: ModelCard) -> Iterator[FieldError]:
+    if box is None:
+        return
+    top, left, bottom, right = box
     height, width = card.input_size
-    if params.window[0] > height or params.window[1] > width:
-        shown = f"{params.window[0]} × {params.window[1]}"
-        message = f"the window ({shown}) is larger than the input of {card.name} ({height} × {width})"
-        return [FieldError("params.window", message)]
-    rows, columns = (count_positions(*axis) for axis in _axes(params, card))
-    if rows * columns > MAX_WINDOWS:
-        message = f"this stride gives {rows * columns:,} windows; the limit is {MAX_WINDOWS:,}"
-        return [FieldError("params.stride", message)]
-    return []
+    if not (top < bottom <= height and left < right <= width):
+        inside = f"must lie in the input of {card.name} ({height} × {width})"
+        yield FieldError(f"params.{name}", f"[top, left, bottom, right] {inside}, top above bottom, left before right")
 
 
-def _baseline_errors(params: OcclusionParameters) -> list[FieldError]:
+def _baseline_errors(params: OcclusionParameters) -> Iterator[FieldError]:
     if params.baseline == "value" and params.baseline_value is None:
-        return [FieldError("params.baseline_value", "baseline 'value' needs a colour, such as [0, 0, 0]")]
+        yield FieldError("params.baseline_value", "baseline 'value' needs a colour, such as [0, 0, 0]")
     if params.baseline != "value" and params.baseline_value is not None:
         message = f"goes with baseline 'value' only, and baseline is '{params.baseline}'"
-        return [FieldError("params.baseline_value", message)]
-    return []
+        yield FieldError("params.baseline_value", message)
+
+
+def _target_errors(params: OcclusionParameters, card: ModelCard) -> Iterator[FieldError]:
+    several = isinstance(params.target, tuple)
+    for position, target in enumerate(params.targets):
+        path = f"params.target.{position}" if several else "params.target"
+        try:
+            if isinstance(target, ChannelTarget):
+                channels = card.map_channels(target.layer)
+                if target.channel >= channels:
+                    yield FieldError(path, f"layer '{target.layer}' of {card.name} has channels 0 to {channels - 1}")
+            elif target != "top1":
+                card.class_index(target)
+        except LookupError as error:
+            yield FieldError(path, str(error.args[0]))
+    if params.feature_layer is not None:
+        try:
+            card.map_channels(params.feature_layer)
+        except LookupError as error:
+            yield FieldError("params.feature_layer", str(error.args[0]))
+
+
+def _mask_errors(
+    params: OcclusionParameters, images: Sequence[ImageRef], named: Mapping[str, ImageRef]
+) -> Iterator[FieldError]:
+    if params.mask_image is None:
+        return
+    mask = named[params.mask_image]
+    for position, image in enumerate(images):
+        if (image.width, image.height) != (mask.width, mask.height):
+            sizes = f"{mask.width} × {mask.height} pixels, and picture {position} {image.width} × {image.height}"
+            yield FieldError("params.region", f"the mask is {sizes}")
+            return
 
 
 SPEC: Final = AnalysisSpec(
@@ -166,6 +132,7 @@ SPEC: Final = AnalysisSpec(
     "where it falls, the prediction stands on what was covered.",
     parameters=OcclusionParameters,
     plan=plan,
+    named_images=lambda params: {"region": params.mask_image} if params.mask_image else {},
     results=(
         ResultSpec(
             "pixel_map",
@@ -177,20 +144,36 @@ SPEC: Final = AnalysisSpec(
             "drop_map",
             "heatmap",
             "Drop per window",
-            "Probability of the target without occlusion minus with it, one value a window. "
+            "What the target has without occlusion minus what it has with it, one value a window. "
             "Positive: the prediction stands on what is there. Negative: what is there speaks against it.",
         ),
         ResultSpec(
             "probability_map",
             "heatmap",
-            "Probability per window",
-            "Probability of the target while the window stands there.",
+            "Target per window",
+            "Probability of the target class (or activation of the target channel) while the window stands there.",
         ),
         ResultSpec(
             "predicted_class_map",
             "class_map",
             "Predicted class per window",
-            "The most probable class while the window stands there.",
+            "The most probable class while the window stands there (Zeiler & Fergus, Fig 7e). With method 'adaptive' "
+            "a window that was not run takes the class of the nearest that was.",
+        ),
+        ResultSpec(
+            "feature_activity_map",
+            "heatmap",
+            "Feature activity per window",
+            "Summed activity of the feature layer's most active map while the window stands there (Zeiler & Fergus, "
+            "Fig 7b): where it falls, the feature stands on what was covered.",
+        ),
+        ResultSpec(
+            "insertion_deletion",
+            "curves",
+            "Insertion and deletion",
+            "Probability of the target while the pixels of the drop map are removed (to grey) or brought in (into "
+            "the blurred picture), the most important first (Petsiuk et al. 2018). A good map falls fast on deletion "
+            "and rises fast on insertion.",
         ),
         ResultSpec(
             "top_classes",
@@ -200,13 +183,8 @@ SPEC: Final = AnalysisSpec(
         ),
     ),
     metrics=(
-        MetricSpec(
-            "base_probability",
-            "Base probability",
-            "Probability of the target without occlusion.",
-            "probability",
-        ),
-        MetricSpec("max_drop", "Largest drop", "Largest value of drop_map.", "probability"),
+        MetricSpec("base_probability", "Base probability", "Probability of the target without occlusion."),
+        MetricSpec("max_drop", "Largest drop", "Largest value of drop_map."),
         MetricSpec(
             "max_drop_y",
             "Largest drop: y",
@@ -219,13 +197,57 @@ SPEC: Final = AnalysisSpec(
             "Centre of the window with the largest drop, from the left of the model's input.",
             "px",
         ),
+        MetricSpec(
+            "gini",
+            "Gini index",
+            "Of the absolute values of pixel_map: 0 when all pixels matter alike, towards 1 when few do.",
+        ),
+        MetricSpec(
+            "deletion_auc",
+            "Deletion: area",
+            "Area under the deletion curve, by trapezoids; lower is better (Petsiuk et al. 2018).",
+            "probability",
+        ),
+        MetricSpec(
+            "insertion_auc",
+            "Insertion: area",
+            "Area under the insertion curve, by trapezoids; higher is better.",
+            "probability",
+        ),
+        MetricSpec(
+            "pointing_hit", "Pointing hit", "1 where the largest value of pixel_map lies in the region, else 0."
+        ),
+        MetricSpec(
+            "energy_inside",
+            "Energy inside",
+            "Share of pixel_map's positive drop that lies in the region (Wang et al. 2020).",
+        ),
+        MetricSpec(
+            "drop_inside_minus_outside",
+            "Drop inside − outside",
+            "Mean drop of the region's pixels minus that of the others.",
+        ),
         MetricSpec("windows", "Windows", "Number of window positions."),
+        MetricSpec(
+            "windows_run", "Windows run", "How many of them method 'adaptive' ran; the others are interpolated."
+        ),
+        MetricSpec(
+            "estimated_error",
+            "Estimated error",
+            "Of method 'adaptive': the map's root mean square error, as measured on windows predicted before they "
+            "were run and on windows run with and without the margin.",
+        ),
+        MetricSpec(
+            "precision_error",
+            "Half precision: error",
+            "Largest difference between half and full precision over the windows it was measured on.",
+        ),
         MetricSpec(
             "forward_equivalents",
             "Forward passes' worth",
             "Multiplications done in convolutions, in whole forward passes: `windows` for 'naive', fewer for 'exact'.",
         ),
-        MetricSpec("seconds", "Seconds", "Time that the model took for this picture.", "s"),
+        MetricSpec("seconds", "Seconds", "Time that the windows took for this picture.", "s"),
     ),
     headline="pixel_map",
 )

@@ -57,7 +57,7 @@ class Convolution(Operation):
         if addend is not None:
             spans = [own.union(theirs.spans) for own, theirs in zip(spans, (addend.y, addend.x), strict=True)]
         whole = source.is_whole or (addend is not None and addend.is_whole)
-        field = Field.of(spans[0], spans[1], lengths, whole=whole)
+        field = planner.field(spans[0], spans[1], lengths, whole=whole)
         each = self.weight.numel()  # multiplications for one place of the output
         planner.work += each * field.y.place.size * field.x.place.size
         planner.whole_work += each * lengths[0] * lengths[1]

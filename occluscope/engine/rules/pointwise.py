@@ -44,7 +44,9 @@ class Pointwise(Operation):
         if not all(_broadcasts(planner.values[source], first) for source in _steady(planner, inputs)):
             return None
         y, x = _union([field.y for field in fields]), _union([field.x for field in fields])
-        place = Field.of(y.spans, x.spans, first.lengths, first.layout, whole=any(field.is_whole for field in fields))
+        place = planner.field(
+            y.spans, x.spans, first.lengths, first.layout, whole=any(field.is_whole for field in fields)
+        )
         if len(fields) == 1:
             place = first  # what it reads is what it gives
         reads = [

@@ -36,7 +36,9 @@ class MaxPool(Operation):
         if not isinstance(source, Field) or source.layout != "nchw":
             return None
         output = self.whole(planner.values[inputs[0]].to("meta"))
-        field = _sliding_field(source, self.kernel, self.stride, self.padding, self.dilation, output.shape[-2:])
+        field = _sliding_field(
+            planner, source, self.kernel, self.stride, self.padding, self.dilation, output.shape[-2:]
+        )
         if field.is_whole:
             read = planner.whole(inputs[0])
             return Planned(field, lambda batch: self.whole(read(batch)))
@@ -74,7 +76,7 @@ class AveragePool(Operation):
             return None
         shape = planner.values[inputs[0]].shape
         output = self.whole(torch.empty(1, 1, *shape[-2:], device="meta"))
-        field = _sliding_field(source, self.kernel, self.stride, self.padding, (1, 1), output.shape[-2:])
+        field = _sliding_field(planner, source, self.kernel, self.stride, self.padding, (1, 1), output.shape[-2:])
         if field.is_whole:
             read = planner.whole(inputs[0])
             return Planned(field, lambda batch: self.whole(read(batch)))
@@ -132,12 +134,14 @@ class AdaptiveAverage(Operation):
 
 @dataclass
 class GlobalMean(Operation):
-    """The mean over a map's height and width. keep: whether both stay as axes of length 1."""
+    """The mean over a map's height and width. keep: whether both stay as axes of length 1; total: the sum instead."""
 
     keep: bool
+    total: bool = False
 
     def whole(self, *values: Any) -> Tensor:
-        return torch.as_tensor(values[0].mean((2, 3), keepdim=self.keep))
+        reduce = torch.sum if self.total else torch.mean
+        return reduce(values[0], (2, 3), keepdim=self.keep)
 
     def plan(self, planner: Planner, inputs: tuple[int, ...]) -> Planned | None:
         """(Unoccluded sum + sum of the rectangle − sum of what it replaces) ÷ area, the sums in float64."""
@@ -145,7 +149,7 @@ class GlobalMean(Operation):
         if not isinstance(source, Field) or source.layout != "nchw" or source.is_whole:
             return None
         value, kept = planner.values[inputs[0]], planner.kept
-        area, dtype = value.shape[-2] * value.shape[-1], value.dtype
+        area, dtype = 1 if self.total else value.shape[-2] * value.shape[-1], value.dtype
         top, left = (torch.from_numpy(axis.place.offsets).to(value.device) for axis in (source.y, source.x))
         bottom, right = top + source.y.place.size, left + source.x.place.size
 
@@ -160,12 +164,14 @@ class GlobalMean(Operation):
         return Planned(Changed(), run)
 
 
-def _sliding_field(source: Field, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, lengths: Any) -> Field:
+def _sliding_field(  # noqa: PLR0917 - a kernel's geometry, as torch names it
+    planner: Planner, source: Field, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, lengths: Any
+) -> Field:
     spans: list[Spans] = [
         axis.spans.through_kernel(kernel[which], stride[which], padding[which], dilation[which], int(lengths[which]))
         for which, axis in enumerate((source.y, source.x))
     ]
-    return Field.of(spans[0], spans[1], (int(lengths[0]), int(lengths[1])), whole=source.is_whole)
+    return planner.field(spans[0], spans[1], (int(lengths[0]), int(lengths[1])), whole=source.is_whole)
 
 
 def _read_places(axis: Axis, kernel: int, stride: int, padding: int, dilation: int) -> np.ndarray:

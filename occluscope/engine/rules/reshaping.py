@@ -41,7 +41,7 @@ class Padding(Operation):
         top, bottom, left, right = self.widths
         y, x = _moved(source.y.spans, top), _moved(source.x.spans, left)
         lengths = (source.y.length + top + bottom, source.x.length + left + right)
-        field = Field.of(y, x, lengths, whole=source.is_whole)
+        field = planner.field(y, x, lengths, whole=source.is_whole)
         read = planner.read(inputs[0], _places(field.y, top), _places(field.x, left), fill=self.value)
         return Planned(field, read)
 

@@ -8,6 +8,7 @@ let specs = {};   // results by name, as the job's analysis describes them
 let metricSpecs = {};
 let results = { metrics: [], artifacts: [] };
 let images = [];
+let chosen = null;  // name of the result that the reader picked
 
 async function refresh() {
   try {
@@ -15,7 +16,7 @@ async function refresh() {
     showError(null);
     await showJob(job);
     const fresh = await ask(`/v1/jobs/${jobId}/results`);
-    if (fresh.artifacts.length !== results.artifacts.length) {
+    if (ids(fresh) !== ids(results)) {
       results = fresh;
       showChoices();
       showPictures();
@@ -24,6 +25,8 @@ async function refresh() {
   } catch (error) { showError(error); }
   setTimeout(refresh, REFRESH_MS);
 }
+
+const ids = (found) => found.artifacts.map((artifact) => artifact.id).join();
 
 async function showJob(job) {
   if (!images.length) {
@@ -49,7 +52,8 @@ async function showJob(job) {
 
 function showChoices() {
   const names = [...new Set(results.artifacts.map((a) => a.name))];
-  const before = byId("which").value || byId("which").dataset.headline;
+  const wanted = chosen ?? byId("which").dataset.headline;
+  const before = names.includes(wanted) ? wanted : names[0];
   byId("which").replaceChildren(...names.map(
     (name) => element("option", { value: name, selected: name === before }, specs[name]?.title ?? name)));
   byId("drawing").hidden = !names.length;
@@ -67,11 +71,11 @@ function showPictures() {
 
 function card(artifact) {
   const number = images.indexOf(artifact.image) + 1;
-  const title = specs[artifact.name]?.title ?? artifact.name;
-  return element("section", { className: "card" },
+  const title = [specs[artifact.name]?.title ?? artifact.name, artifact.variant].filter(Boolean).join(" · ");
+  return element("section", { className: artifact.preview ? "card preview" : "card" },
     element("h1", {}, number ? `Picture ${number}: ${title}` : title),
     element("img", { src: drawn(artifact), alt: title, loading: "lazy" }),
-    metrics(artifact.image), downloads(artifact));
+    artifact.preview ? element("p", {}, "So far: what is blank is still to come.") : metrics(artifact), downloads(artifact));
 }
 
 function drawn(artifact) {
@@ -83,8 +87,10 @@ function drawn(artifact) {
   return `${artifact.href}?${query}`;
 }
 
-function metrics(image) {
-  return element("dl", {}, ...results.metrics.filter((m) => m.image === image).flatMap((m) => [
+// Variants go from the general to the particular: a size's numbers belong to all of its targets' maps.
+function metrics(artifact) {
+  const own = (m) => m.image === artifact.image && artifact.variant.startsWith(m.variant);
+  return element("dl", {}, ...results.metrics.filter(own).flatMap((m) => [
     element("dt", { title: metricSpecs[m.name]?.description ?? "" }, metricSpecs[m.name]?.title ?? m.name),
     element("dd", {}, `${Number(m.value.toPrecision(4)).toLocaleString(undefined, { maximumFractionDigits: 6 })} ${m.unit ?? ""}`)]));
 }
@@ -103,5 +109,6 @@ async function remove() {
 }
 
 byId("delete").addEventListener("click", remove);
+byId("which").addEventListener("change", () => { chosen = byId("which").value; });
 for (const id of ["which", "overlay", "alpha", "colormap"]) byId(id).addEventListener("change", showPictures);
 refresh();

@@ -23,8 +23,12 @@ CPU = torch.device("cpu")
 
 def run(model: LoadedModel, picture: Picture, reports: list[int] | None = None, **params: Any) -> Outcome:
     parsed = SPEC.parse(params)
-    (unit,) = SPEC.plan(parsed, model.card, [ImageRef("a", 1, 1)])
-    report = reports.append if reports is not None else lambda _done: None
+    (unit,) = SPEC.plan(parsed, model.card, [ImageRef("a", 1, 1)], {})
+
+    def report(done: int, _preview: Any = None) -> None:
+        if reports is not None:
+            reports.append(done)
+
     return analyses.compute("occlusion")(model, [picture], parsed, unit, report)
 
 
@@ -133,8 +137,18 @@ def test_pixels_that_no_window_covers_have_no_value() -> None:
 
 def test_progress_runs_to_the_number_of_windows(lite0: LoadedModel) -> None:
     reports: list[int] = []
-    run(lite0, lite0.card.preparation.prepare(random_picture(7)), reports, window=112, stride=56)
+    picture = lite0.card.preparation.prepare(random_picture(7))
+    run(lite0, picture, reports, window=112, stride=56, insertion_deletion=False)
     assert reports[-1] == 9
+    assert reports == sorted(reports)
+
+
+def test_curves_and_sizes_count_as_planned(lite0: LoadedModel) -> None:
+    reports: list[int] = []
+    params = {"window": [112, [56, 112]], "stride": 112, "target": [1, 2]}
+    run(lite0, lite0.card.preparation.prepare(random_picture(7)), reports, **params)
+    (unit,) = SPEC.plan(SPEC.parse(params), lite0.card, [ImageRef("a", 1, 1)], {})
+    assert reports[-1] == unit.steps
     assert reports == sorted(reports)
 
 

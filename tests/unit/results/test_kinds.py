@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from occluscope.preparation import Frame
-from occluscope.results import KINDS, ClassMap, Column, GridGeometry, Heatmap, Packed, Result, Table, unpack
+from occluscope.results import (
+    KINDS,
+    ClassMap,
+    Column,
+    Curves,
+    GridGeometry,
+    Heatmap,
+    Packed,
+    Result,
+    Series,
+    Table,
+    unpack,
+)
 from occluscope.windows import WindowGrid
 
 GEOMETRY = GridGeometry(WindowGrid.over((20, 30), (8, 6), (5, 12)), (20, 30), Frame(1.5, 2.0, 61.5, 42.0))
@@ -18,6 +30,16 @@ CLASSES = np.arange(12, dtype=np.int32).reshape(SHAPE) % 5
 RESULTS: dict[str, Result] = {
     "heatmap": Heatmap(VALUES, GEOMETRY, "probability", "drop of p(cat)"),
     "class_map": ClassMap(CLASSES, {index: f"class {index}" for index in range(5)}, GEOMETRY, "most probable"),
+    "curves": Curves(
+        np.array([0.0, 0.5, 1.0]),
+        "angle",
+        "°",
+        (
+            Series("p", np.array([0.9, np.nan, 0.1]), "probability", np.zeros(3), np.array([1.0, 0.8, 0.2])),
+            Series("distance", np.array([0.0, 1 / 3, 2.0])),
+        ),
+        "turned",
+    ),
     "table": Table(
         (Column("label", "text"), Column("p", "number", "probability")), (("a, b", 0.1), ("c", None)), "caption"
     ),
@@ -58,6 +80,13 @@ def test_a_maps_csv_names_every_window_by_its_origin() -> None:
 
 def test_a_tables_csv_quotes_what_needs_it() -> None:
     assert RESULTS["table"].to_csv() == 'label,p\n"a, b",0.1\nc,\n'
+
+
+def test_curves_csv_has_a_column_for_the_axis_and_every_line() -> None:
+    rows = list(csv.reader(io.StringIO(RESULTS["curves"].to_csv())))
+    assert rows[0] == ["angle", "p", "p, low", "p, high", "distance"]
+    assert rows[2] == ["0.5", "", "0.0", "0.8", repr(1 / 3)]
+    assert len(rows) == 4
 
 
 def test_a_table_has_no_array() -> None:

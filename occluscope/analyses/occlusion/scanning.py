@@ -1,0 +1,118 @@
+"""occlusion: all windows of one size over one picture, by the method asked for."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import numpy as np
+import torch
+from scipy.spatial import cKDTree
+from torch import Tensor, nn
+
+from occluscope.analyses.occlusion.parameters import OcclusionParameters
+from occluscope.analyses.occlusion.targets import Outputs, Target, columns
+from occluscope.engine import naive
+from occluscope.engine.adaptive import approximate
+from occluscope.engine.covers import Cover
+from occluscope.engine.incremental import IncrementalNetwork
+from occluscope.windows import WindowGrid
+
+_WAITING: Final = 8  # batches that a GPU may be ahead of what is read back from it: each reading waits for it
+_PRECISION_WINDOWS: Final = 8  # windows over which the error of half precision is measured
+
+
+@dataclass
+class Scan:
+    """What is known of the windows so far.
+
+    values: float64 [positions, targets], NaN where nothing is known yet. predicted: most probable class, int32
+    [positions]. error: of an approximate map, float64 [targets]; none for an exact one.
+    """
+
+    values: np.ndarray
+    predicted: np.ndarray
+    windows_run: int = 0
+    error: np.ndarray | None = None
+    forward_equivalents: float = 0.0
+
+
+@dataclass
+class Scanner:
+    """How windows are run over one picture.
+
+    module: by whole passes; network: the same, followed; none where it cannot be.
+    """
+
+    module: nn.Module
+    network: IncrementalNetwork | None
+    outputs: Outputs
+    targets: list[Target]
+    clear: Tensor
+    _classes: dict[int, int] = field(default_factory=dict)
+
+    def scan(self, params: OcclusionParameters, grid: WindowGrid, cover: Cover) -> Iterator[Scan]:
+        """Run the windows; yields one and the same scan as it fills."""
+        before = self.network.passes if self.network else 0.0
+        found = Scan(np.full((len(grid), len(self.targets)), np.nan), np.zeros(len(grid), dtype=np.int32))
+        method = self._adaptive if params.method == "adaptive" else self._all
+        for _ in method(params, grid, cover, found):
+            followed = self.network is not None and params.method != "naive"
+            found.forward_equivalents = self.network.passes - before if followed and self.network else found.windows_run
+            yield found
+
+    def _all(self, params: OcclusionParameters, grid: WindowGrid, cover: Cover, found: Scan) -> Iterator[None]:
+        followed = self.network is not None and params.method != "naive"
+        run = self.network.occluded if followed and self.network else partial(naive.occluded_outputs, self.module)
+        waiting: list[tuple[Tensor, Tensor]] = []
+        for positions, outputs in run(self.clear, grid, cover):
+            waiting.append((positions, outputs))
+            found.windows_run += len(positions)
+            if outputs.device.type == "cpu" or len(waiting) == _WAITING or found.windows_run == len(grid):
+                places = torch.cat([places for places, _ in waiting]).numpy()
+                values, found.predicted[places] = self._read(torch.cat([outputs for _, outputs in waiting]))
+                found.values[places] = values
+                waiting.clear()
+            yield
+
+    def _adaptive(self, params: OcclusionParameters, grid: WindowGrid, cover: Cover, found: Scan) -> Iterator[None]:
+        run_windows: Callable[..., Tensor] = (
+            self.network.sampler(self.clear, grid, cover, params.margin)
+            if self.network
+            else self._whole_passes(grid, cover)
+        )
+
+        def run(positions: np.ndarray, exact: bool) -> np.ndarray:
+            values, found.predicted[positions] = self._read(run_windows(positions, exact=exact))
+            return values
+
+        for approximation in approximate(run, grid.shape, params.tolerance):
+            done = approximation.was_run
+            found.values = approximation.values.copy()
+            for number, target in enumerate(self.targets):
+                if target.unit == "probability":
+                    found.values[:, number] = found.values[:, number].clip(0, 1)
+            found.error, found.windows_run = approximation.error, int(done.sum())
+            places = np.stack(np.divmod(np.arange(len(grid)), grid.shape[1]), axis=1)
+            _, nearest = cKDTree(places[done]).query(places)
+            found.predicted = found.predicted[np.flatnonzero(done)[nearest]]
+            yield
+
+    def _whole_passes(self, grid: WindowGrid, cover: Cover) -> Callable[..., Tensor]:
+        def run(positions: np.ndarray, *, exact: bool) -> Tensor:  # noqa: ARG001 - it always is
+            batches = naive.occluded_outputs(self.module, self.clear, grid, cover, positions=positions)
+            return torch.cat([outputs for _, outputs in batches])
+
+        return run
+
+    def _read(self, outputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """Of a batch the targets' scores, float64 [batch, targets], and the most probable classes, [batch]."""
+        with torch.inference_mode():
+            scores = self.outputs.scores(outputs)
+            predicted = scores[:, : self.outputs.classes].argmax(dim=1)
+            return scores[:, columns(self.targets)].cpu().numpy(), predicted.cpu().numpy()
+
+
+def precision_windows(windows: int) -> np.ndarray:
+    """Windows over which the error of half precision is measured: int64, spread over the grid."""
+    return np.unique(np.linspace(0, windows - 1, _PRECISION_WINDOWS).astype(np.int64))

@@ -1,0 +1,170 @@
+"""An approximate map from some of its windows: which to run next, what the others would give, and how far off that is.
+
+Coarse to fine: every fourth row and column first, then the windows farthest from those run, sooner where the map is
+steep. The others are interpolated by a thin-plate spline (Duchon 1977) through those run. The error is measured, not
+modelled: every new window was predicted before it was run.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from scipy.interpolate import RBFInterpolator
+from scipy.ndimage import uniform_filter
+from scipy.spatial import cKDTree
+
+_CONTROLS: Final = 12  # windows that are run with and without the margin
+_COARSE: Final = 4  # every so manieth row and column is run first
+_BATCHES: Final = 13  # refinements that the whole grid would take; each is a look at the error
+_SLOPES: Final = 5  # rows and columns over which steepness is averaged
+_GLOBAL_SPLINE: Final = 1000  # windows; with more, a spline goes through each place's neighbours only
+_NEIGHBOURS: Final = 24
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """A map as far as it is known.
+
+    values: float64 [positions, maps]. was_run: bool [positions]; the other windows are interpolated.
+    error: estimated root mean square error of each map, float64 [maps]; infinite while nothing is known of it.
+    """
+
+    values: np.ndarray
+    was_run: np.ndarray
+    error: np.ndarray
+
+
+def approximate(
+    run: Callable[[np.ndarray, bool], np.ndarray], shape: tuple[int, int], tolerance: float
+) -> Iterator[Approximation]:
+    """Run windows coarse to fine until every map's estimated error is at most `tolerance` of its range.
+
+    run: takes windows' positions, int64 [windows], and whether they are to be exact; gives float64 [windows, maps].
+    shape: rows and columns of positions. Yields the map after each refinement; the last is the result.
+    Where cutting changes at the margin alone costs over half the tolerance, the windows after that are run exactly.
+    """
+    coarse = coarse_windows(shape)
+    values = run(coarse, False)
+    controls = np.unique(np.linspace(0, len(coarse) - 1, _CONTROLS).astype(int))
+    exact_values = run(coarse[controls], True)
+    cut = np.sqrt(np.mean((values[controls] - exact_values) ** 2, axis=0))
+    values[controls] = exact_values
+    refinement = Refinement(shape, values.shape[1])
+    refinement.add(coarse, values)
+    while True:
+        estimate = refinement.estimate()
+        allowed = tolerance * np.ptp(estimate, axis=0)
+        error = np.hypot(refinement.error(), cut)
+        yield Approximation(estimate, refinement.was_run, error)
+        positions = refinement.next_windows()
+        if not len(positions) or (error <= allowed).all():
+            return
+        refinement.add(positions, run(positions, bool((cut > allowed / 2).any())))
+
+
+@dataclass
+class Refinement:
+    """A map on its way from coarse to fine.
+
+    shape: rows and columns of window positions. values: float64 [positions, maps], NaN where not run.
+    """
+
+    shape: tuple[int, int]
+    maps: int
+    values: np.ndarray = field(init=False)
+    _surprises: list[np.ndarray] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.values = np.full((self.shape[0] * self.shape[1], self.maps), np.nan)
+        rows, columns = np.indices(self.shape)
+        self._places = np.stack([rows.ravel(), columns.ravel()], axis=1).astype(float)
+        self._estimate: np.ndarray | None = None
+
+    @property
+    def was_run(self) -> np.ndarray:
+        """Whether each window was run: bool [positions]."""
+        return np.asarray(~np.isnan(self.values[:, 0]))
+
+    def next_windows(self) -> np.ndarray:
+        """Which windows to run after the coarse ones: int64 [windows], none when all were run."""
+        done = self.was_run
+        if done.all():
+            return np.empty(0, dtype=np.int64)
+        count = min(max(len(done) // _BATCHES, 1), int((~done).sum()))
+        return self._farthest(count, self._steepness())
+
+    def add(self, positions: np.ndarray, values: np.ndarray) -> None:
+        """Take over what was run. values: [windows, maps]."""
+        if self.was_run.any():
+            self._surprises.append(self.estimate()[positions] - values)
+        self.values[positions] = values
+        self._estimate = None
+
+    def estimate(self) -> np.ndarray:
+        """The map so far, interpolated where no window was run: float64 [positions, maps]."""
+        if self._estimate is None:
+            done = self.was_run
+            self._estimate = self.values.copy()
+            if not done.all():
+                spline = RBFInterpolator(
+                    self._places[done],
+                    self.values[done],
+                    kernel="thin_plate_spline",
+                    neighbors=_NEIGHBOURS if done.sum() > _GLOBAL_SPLINE else None,
+                    degree=_degree(self._places[done]),
+                )
+                self._estimate[~done] = spline(self._places[~done])
+        return self._estimate
+
+    def error(self) -> np.ndarray:
+        """Estimated root mean square error of the map: float64 [maps], infinite before the first refinement.
+
+        That by which the two latest refinements missed the windows they were about to run, over the share of
+        windows not run. Those lay farther from the windows run before them than the windows left now do, so it tends
+        to be too large.
+        """
+        left = float((~self.was_run).mean())
+        if left == 0:
+            return np.zeros(self.maps)
+        if not self._surprises:
+            return np.full(self.maps, np.inf)
+        missed = np.concatenate(self._surprises[-2:])
+        return np.asarray(np.sqrt(left * np.mean(missed**2, axis=0)))
+
+    def _steepness(self) -> np.ndarray:
+        """How fast the maps change about each window, 0 … 1 with 0.5 at their mean: float64 [positions]."""
+        slopes = np.zeros(self.shape)
+        for one in self.estimate().T.reshape(self.maps, *self.shape):
+            gradients = [np.gradient(one, axis=axis) for axis in (0, 1) if self.shape[axis] > 1]
+            slope = np.sqrt(uniform_filter(sum(gradient**2 for gradient in gradients), _SLOPES))
+            slopes += slope / (slope.mean() or 1.0)
+        return np.asarray((slopes / (slopes + self.maps)).ravel())
+
+    def _farthest(self, count: int, weight: np.ndarray) -> np.ndarray:
+        """One after the other the window with the largest distance to any run or chosen, times root of weight."""
+        done = self.was_run
+        distance, _ = cKDTree(self._places[done]).query(self._places)
+        weight = np.sqrt(weight) + np.finfo(float).eps
+        chosen = np.empty(count, dtype=np.int64)
+        for number in range(count):
+            chosen[number] = np.argmax(distance * weight)
+            away = np.hypot(*(self._places - self._places[chosen[number]]).T)
+            distance = np.minimum(distance, away)
+        return chosen
+
+
+def coarse_windows(shape: tuple[int, int]) -> np.ndarray:
+    """The crossings of every fourth row and column, the last ones included: int64 [windows]."""
+    rows, columns = (_coarse(length) for length in shape)
+    return np.asarray((rows[:, None] * shape[1] + columns).ravel())
+
+
+def _coarse(length: int) -> np.ndarray:
+    """Every fourth place, and the last."""
+    return np.unique(np.append(np.arange(0, length, _COARSE), length - 1))
+
+
+def _degree(places: np.ndarray) -> int:
+    """Of the spline's polynomial: a plane, or a constant where all windows lie in one row or column."""
+    return 1 if len(places) > 3 and np.ptp(places, axis=0).min() > 0 else 0

@@ -1,0 +1,33 @@
+"""What to do when memory runs out: go on with half as many windows at once."""
+
+import warnings
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import torch
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device or the host had no memory left (torch reports the host's as a plain RuntimeError)."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
+def unless_out_of_memory(batch: int, run: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Run it; none, with a warning, where memory ran out and a smaller batch may do.
+
+    batch: windows at once. With a single one the error goes to the caller.
+    """
+    try:
+        return run(*args, **kwargs)
+    except (RuntimeError, MemoryError) as error:
+        if batch <= 1 or not is_out_of_memory(error):
+            raise
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    warnings.warn(f"out of memory with {batch} windows at once; going on with {batch // 2}", stacklevel=3)
+    return None

@@ -1,0 +1,87 @@
+"""One grid of windows, planned once and run for as many of them and as many pictures as wanted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from occluscope.engine.batch import Batch
+from occluscope.engine.covers import Cover, covered
+from occluscope.engine.fields import Field
+from occluscope.engine.planning import Kept, Planner
+from occluscope.engine.steps import Constant, Steady, Step
+from occluscope.windows import WindowGrid
+
+
+class Plan:
+    """How a grid's windows are run, in batches of at most `capacity`.
+
+    margin: as of `Planner`. work: multiplications in convolutions for one window, as a share of a whole pass's.
+    """
+
+    def __init__(
+        self, steps: Sequence[Step], kept: Kept, grid: WindowGrid, capacity: int, margin: int | None = None
+    ) -> None:
+        self._grid = grid
+        self._planner = Planner(steps, kept, grid, capacity, margin)
+        self._output = self._planner.whole(len(steps) - 1)
+        self._last_uses = _last_uses(steps)
+        self._origins = torch.empty(0)
+        whole = self._planner.whole_work
+        self.work = self._planner.work / whole if whole else 1.0
+
+    def complete(self, device: torch.device) -> None:
+        """Put what does not change onto the device, once all plans over the same values are made."""
+        self._planner.complete(device)
+        self._origins = torch.from_numpy(self._grid.origins()).to(device)
+
+    def run(self, clear: Tensor, cover: Cover, windows: Tensor | None = None) -> Tensor:
+        """Run some windows as one batch: the network's outputs [batch, …].
+
+        windows: int64 [batch], places in the grid; none: all of them.
+        """
+        planner = self._planner
+        planner.kept.begin_batch()
+        steady = [
+            value if isinstance(state, Steady) else None
+            for value, state in zip(planner.kept.values, planner.states, strict=True)
+        ]
+        if windows is None:
+            windows = torch.arange(len(self._origins), device=clear.device)
+        origins = self._origins[windows]
+        columns = len(self._grid.origins_x)
+        batch = Batch(windows // columns, windows % columns, list(steady))
+        batch.values[0] = self._covered(clear, origins, cover(origins))
+        for index, run in enumerate(planner.runs):
+            if index and run is not None:
+                batch.values[index] = run(batch)
+                for source in self._last_uses[index]:
+                    batch.values[source] = steady[source]
+        outputs: Tensor = self._output(batch)
+        return outputs
+
+    def _covered(self, clear: Tensor, origins: Tensor, patches: Tensor) -> Tensor:
+        """The changed rectangles of the picture itself: the patches, or whole pictures with them in place."""
+        state = self._planner.states[0]
+        if not isinstance(state, Field) or not state.is_whole or patches.shape[-2:] == clear.shape[-2:]:
+            return patches.contiguous(memory_format=torch.channels_last)
+        return covered(clear[0], origins, patches)
+
+
+def _last_uses(steps: Sequence[Step]) -> list[list[int]]:
+    """For each step the earlier ones whose values nobody reads after it."""
+    last = {source: index for index, step in enumerate(steps) for source in step.inputs}
+    uses: list[list[int]] = [[] for _ in steps]
+    for source, index in last.items():
+        if not isinstance(steps[source].operation, Constant):
+            uses[index].append(source)
+    return uses
+
+
+def unoccluded(steps: Sequence[Step], clear: Tensor) -> list[Any]:
+    """Values of all steps for the picture as it is, [1, channels, height, width]."""
+    values: list[Any] = [clear]
+    for step in steps[1:]:
+        values.append(step.operation.whole(*(values[source] for source in step.inputs)))
+    return values

@@ -1,0 +1,99 @@
+"""curves: named series of numbers over one axis."""
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from occluscope.results.kind import Json, Packed, Result
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve. values: float [points], NaN where nothing was measured; unit: what they count, none for bare numbers.
+
+    low, high: a band about the curve, as long as it; none without one.
+    """
+
+    name: str
+    values: np.ndarray
+    unit: str | None = None
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+
+    def rows(self) -> list[tuple[str, np.ndarray]]:
+        """The curve and its band, each with the name of its column."""
+        rows = [(self.name, self.values)]
+        if self.low is not None and self.high is not None:
+            rows += [(f"{self.name}, low", self.low), (f"{self.name}, high", self.high)]
+        return rows
+
+
+@dataclass(frozen=True)
+class Curves(Result):
+    """Series over one axis.
+
+    axis: float [points]; axis_name, axis_unit: what it counts. caption: what the curves show, in words.
+    """
+
+    kind: ClassVar[str] = "curves"
+    formats: ClassVar[tuple[str, ...]] = ("png", "npy", "json", "csv")
+
+    axis: np.ndarray
+    axis_name: str
+    axis_unit: str | None
+    series: tuple[Series, ...]
+    caption: str
+
+    def pack(self) -> Packed:
+        """The array is float64 [1 + rows, points]: the axis, then every series with its band."""
+        meta = {
+            "axis": {"name": self.axis_name, "unit": self.axis_unit},
+            "series": [{"name": one.name, "unit": one.unit, "band": one.low is not None} for one in self.series],
+            "caption": self.caption,
+        }
+        rows = [self.axis, *(values for one in self.series for _, values in one.rows())]
+        return Packed(meta, np.stack([np.asarray(row, dtype=np.float64) for row in rows]))
+
+    @classmethod
+    def unpack(cls, packed: Packed) -> Self:
+        assert packed.array is not None  # noqa: S101 - the store keeps both halves in one row
+        meta, rows = packed.meta, iter(packed.array)
+        axis = next(rows)
+        series = tuple(
+            Series(one["name"], next(rows), one["unit"], *((next(rows), next(rows)) if one["band"] else ()))
+            for one in meta["series"]
+        )
+        return cls(axis, meta["axis"]["name"], meta["axis"]["unit"], series, meta["caption"])
+
+    def to_json(self) -> Json:
+        series = [
+            {
+                "name": one.name,
+                "unit": one.unit,
+                "values": _numbers(one.values),
+                "low": None if one.low is None else _numbers(one.low),
+                "high": None if one.high is None else _numbers(one.high),
+            }
+            for one in self.series
+        ]
+        axis = {"name": self.axis_name, "unit": self.axis_unit, "values": _numbers(self.axis)}
+        return {"kind": self.kind, "axis": axis, "series": series, "caption": self.caption}
+
+    def to_csv(self) -> str:
+        columns = [(self.axis_name, self.axis), *(row for one in self.series for row in one.rows())]
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow([name for name, _ in columns])
+        writer.writerows(zip(*(_texts(values) for _, values in columns), strict=True))
+        return buffer.getvalue()
+
+
+def _numbers(values: np.ndarray) -> list[Any]:
+    return [None if np.isnan(value) else float(value) for value in values]
+
+
+def _texts(values: np.ndarray) -> list[str]:
+    return ["" if np.isnan(value) else repr(float(value)) for value in values]
