@@ -37,6 +37,7 @@ bench: export MALLOC_TRIM_THRESHOLD_ = 2147483648
 bench: $(INSTALLED) ## measure occlusion side by side with peers; writes benchmarks/results/ (about an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.occlusion
+	$(BIN)/python -m benchmarks.adaptive
 
 check: $(INSTALLED) ## format, lint, types, import rule, 'service loads without torch'
 	$(BIN)/ruff format --check .
