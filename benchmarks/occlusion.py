@@ -116,7 +116,7 @@ class Case:
             self.theirs, mask_size=self.window, n_batch=16, overlap=overlap, mode=0.0, verbose=False
         )
         with torch.inference_mode():
-            spent = seconds(lambda: sensitivity(self.picture[None], b_box=[-1, -1, *box]))
+            spent = seconds(lambda: sensitivity(self.picture[None], b_box=box))
         handle.remove()
         return spent / calls
 

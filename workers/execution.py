@@ -14,10 +14,21 @@ from occluscope.errors import OccluscopeError, UnitAbortedError
 from occluscope.models import card
 from occluscope.preparation import Picture
 from occluscope.results import NamedResult
+from service.queue import Queue
 from service.settings import Settings
 from service.store.database import Database
 from service.store.images import image_content
-from service.store.units import Claim, claim_unit, commit_unit, fail_unit, give_back_unit, report_progress
+from service.store.states import UnitRole
+from service.store.units import (
+    Claim,
+    claim_unit,
+    combining_unit,
+    commit_unit,
+    fail_unit,
+    give_back_unit,
+    kept_parts,
+    report_progress,
+)
 from workers.heartbeat import Heartbeat
 from workers.model_cache import ModelCache
 
@@ -28,7 +39,10 @@ _log = structlog.get_logger(__name__)
 class Executor:
     """Runs units, one at a time, for one worker process."""
 
-    def __init__(self, config: Settings, database: Database, worker_id: str, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self, config: Settings, database: Database, queue: Queue, worker_id: str, heartbeat: Heartbeat
+    ) -> None:
+        self._queue = queue
         self._config = config
         self._database = database
         self._worker_id = worker_id
@@ -65,6 +79,10 @@ class Executor:
     def _compute(self, claim: Claim, report: "_Reporter") -> Outcome:
         spec = analyses.spec(claim.analysis)
         params = spec.parse(claim.params)
+        if claim.role == UnitRole.COMBINE:
+            with self._database.reading() as session:
+                parts = kept_parts(session, claim.job_id)
+            return analyses.combine(claim.analysis)(card(claim.model), params, parts, report)
         prepared = [self._picture(image_id, claim.model) for image_id in claim.unit.images]
         model = self._models.get(claim.model)
         return analyses.compute(claim.analysis)(model, prepared, params, claim.unit, report)
@@ -80,11 +98,20 @@ class Executor:
         with self._database.writing() as session:
             committed = commit_unit(session, claim, outcome)
         _log.info("unit succeeded" if committed else "unit was not ours any more", seconds=round(seconds, 3))
+        self._publish_combining(claim)
 
     def _fail(self, claim: Claim, error: str) -> None:
         with self._database.writing() as session:
             fail_unit(session, claim, error)
         _log.warning("unit failed", error=error)
+        self._publish_combining(claim)
+
+    def _publish_combining(self, claim: Claim) -> None:
+        """Whoever ends a job's last unit tells of the one that combines them; were it lost, the reconciler would."""
+        with self._database.reading() as session:
+            unit_id = combining_unit(session, claim.job_id)
+        if unit_id:
+            self._queue.publish_unit(unit_id)
 
     def _give_back(self, claim: Claim) -> None:
         with self._database.writing() as session:

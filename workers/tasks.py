@@ -10,7 +10,7 @@ from celery import signals
 
 from occluscope.models.loading import best_device
 from service.logs import configure_logs
-from service.queue import RUN_UNIT, celery_app
+from service.queue import RUN_UNIT, Queue, celery_app
 from service.settings import settings
 from service.store.database import Database
 from workers.execution import Executor, describe_device
@@ -22,7 +22,7 @@ app = celery_app(config)
 _worker_id = f"{socket.gethostname()[:60]}-{os.getpid()}-{secrets.token_hex(3)}"
 _database = Database(config.database_url)
 _heartbeat = Heartbeat(_database, config, _worker_id, describe_device(best_device()))
-_executor = Executor(config, _database, _worker_id, _heartbeat)
+_executor = Executor(config, _database, Queue(config), _worker_id, _heartbeat)
 _log = structlog.get_logger(__name__)
 
 

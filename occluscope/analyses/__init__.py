@@ -1,6 +1,7 @@
 """The analyses: each folder here is one, found by its name.
 
-`spec.py` loads without torch and defines ``SPEC``; `compute.py` needs torch and defines ``compute``.
+`spec.py` loads without torch and defines ``SPEC``; `compute.py` needs torch and defines ``compute``, and ``combine``
+where the spec says so.
 """
 
 import pkgutil
@@ -8,7 +9,7 @@ from functools import cache
 from importlib import import_module
 from typing import cast
 
-from occluscope.analyses.contract import AnalysisSpec, Compute
+from occluscope.analyses.contract import AnalysisSpec, Combine, Compute
 
 
 @cache
@@ -34,3 +35,8 @@ def spec(name: str) -> AnalysisSpec:
 def compute(name: str) -> Compute:
     """The half of an analysis that runs the model; imports torch."""
     return cast("Compute", import_module(f"{__name__}.{name}.compute").compute)
+
+
+def combine(name: str) -> Combine:
+    """What brings the units of an analysis together, where its spec says that it combines."""
+    return cast("Combine", import_module(f"{__name__}.{name}.compute").combine)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from occluscope.errors import FieldError, InvalidInputError
@@ -75,6 +76,7 @@ class AnalysisSpec:
     parameters name, by id.
     headline: name of the result that a person should see first.
     named_images: the pictures that parameters name beside the job's own (a mask), by their path below ``params``.
+    combines: whether `compute.py` has a `combine`, which runs once after all units, over what they kept.
     """
 
     name: str
@@ -86,6 +88,7 @@ class AnalysisSpec:
     metrics: tuple[MetricSpec, ...]
     headline: str
     named_images: Callable[[Any], dict[str, str]] = lambda _params: {}
+    combines: bool = False
 
     def parse(self, params: Any) -> Parameters:
         """Validate parameters as they came over the wire.
@@ -103,10 +106,19 @@ class AnalysisSpec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one unit gave."""
+    """What one unit gave. kept: arrays for `combine`, by name; they are gone when the job has ended."""
 
     results: list[NamedResult]
     metrics: list[Metric]
+    kept: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a unit that succeeded kept for `combine`."""
+
+    unit: Unit
+    kept: dict[str, np.ndarray]
 
 
 class Report(Protocol):
@@ -133,6 +145,15 @@ class Compute(Protocol):
         unit: Unit,
         report: Report,
     ) -> Outcome: ...
+
+
+class Combine(Protocol):
+    """The half of an analysis that brings together what all its units kept; pure, without the model.
+
+    parts: of the units that succeeded, in the plan's order; at least one.
+    """
+
+    def __call__(self, card: ModelCard, params: Any, parts: Sequence[Part], report: Report) -> Outcome: ...
 
 
 def field_errors(error: ValidationError, *prefix: str) -> list[FieldError]:

@@ -135,6 +135,7 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
                 params=submission.params,
                 images=body.images,
                 units=submission.units,
+                combines=submission.combines,
                 request_sha256=sha256,
                 idempotency_key=key,
             )

@@ -41,6 +41,7 @@ class Submission:
 
     params: dict[str, Any]
     units: list[Unit]
+    combines: bool
 
 
 def check_request(session: Session, request: JobRequest, max_images: int) -> Submission:
@@ -59,7 +60,7 @@ def check_request(session: Session, request: JobRequest, max_images: int) -> Sub
     named = _named_images(session, spec, params, errors)
     if errors or spec is None or card is None or params is None:
         raise InvalidInputError(errors)
-    return Submission(params.model_dump(mode="json"), spec.plan(params, card, images, named))
+    return Submission(params.model_dump(mode="json"), spec.plan(params, card, images, named), spec.combines)
 
 
 def _spec(name: str, errors: list[FieldError]) -> AnalysisSpec | None:

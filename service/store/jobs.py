@@ -26,7 +26,7 @@ class Progress:
     eta_seconds: float | None
 
 
-def submit_job(
+def submit_job(  # noqa: PLR0913 - a job's columns
     session: Session,
     *,
     analysis: str,
@@ -34,6 +34,7 @@ def submit_job(
     params: dict[str, Any],
     images: Sequence[str],
     units: Sequence[PlannedUnit],
+    combines: bool = False,
     request_sha256: str,
     idempotency_key: str | None = None,
 ) -> Job:
@@ -42,6 +43,7 @@ def submit_job(
         analysis=analysis,
         model=model,
         params=params,
+        combines=combines,
         state=JobState.QUEUED,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,

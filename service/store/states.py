@@ -24,5 +24,12 @@ class UnitState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class UnitRole(StrEnum):
+    """``work``: a unit of the plan. ``combine``: made when all of those have ended, over what they kept."""
+
+    WORK = "work"
+    COMBINE = "combine"
+
+
 ENDED_JOB: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 ENDED_UNIT: Final = frozenset({UnitState.SUCCEEDED, UnitState.FAILED, UnitState.CANCELLED})

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from service.store.states import JobState, UnitState
+from service.store.states import JobState, UnitRole, UnitState
 
 _ID: Final = 32  # hexadecimal digits of a UUID
 _NAME: Final = 100
@@ -94,6 +94,7 @@ class Job(Base):
     analysis: Mapped[str] = mapped_column(String(_NAME))
     model: Mapped[str] = mapped_column(String(_NAME))
     params: Mapped[dict[str, Any]]
+    combines: Mapped[bool] = mapped_column(default=False, server_default=false())
     state: Mapped[str] = mapped_column(String(_NAME))
     error: Mapped[str | None] = mapped_column(Text)
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
@@ -122,6 +123,7 @@ class Unit(Base):
     fence: grows by one with every claim; only the holder of the current number may write.
     attempts: claims that were not given back.
     leased_until: while running, when the claim runs out unless its worker renews it.
+    kept: arrays for the job's combine unit, in NPZ format; gone when the job has ended.
     """
 
     __tablename__ = "units"
@@ -134,6 +136,8 @@ class Unit(Base):
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     position: Mapped[int]
+    role: Mapped[str] = mapped_column(String(_NAME), default=UnitRole.WORK, server_default=text("'work'"))
+    kept: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     images: Mapped[list[Any]]  # ids, in the order the analysis wants them
     payload: Mapped[dict[str, Any]]
     steps_total: Mapped[int]

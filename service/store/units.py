@@ -16,11 +16,11 @@ import numpy as np
 from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from occluscope.analyses.contract import Outcome
+from occluscope.analyses.contract import Outcome, Part
 from occluscope.analyses.contract import Unit as PlannedUnit
 from occluscope.results import NamedResult, Packed, Result, unpack
 from service.store.database import now
-from service.store.states import ENDED_UNIT, JobState, UnitState
+from service.store.states import ENDED_UNIT, JobState, UnitRole, UnitState
 from service.store.tables import Artifact, Job, Metric, Unit
 
 
@@ -35,6 +35,7 @@ class Claim:
     model: str
     params: dict[str, Any]
     unit: PlannedUnit
+    role: str = UnitRole.WORK
 
 
 def claim_unit(session: Session, unit_id: str, worker_id: str, lease_seconds: float) -> Claim | None:
@@ -63,7 +64,7 @@ def claim_unit(session: Session, unit_id: str, worker_id: str, lease_seconds: fl
     )
     job = session.get_one(Job, claimed.job_id)
     planned = PlannedUnit(tuple(claimed.images), claimed.steps_total, claimed.payload)
-    return Claim(claimed.id, job.id, claimed.fence, job.analysis, job.model, job.params, planned)
+    return Claim(claimed.id, job.id, claimed.fence, job.analysis, job.model, job.params, planned, claimed.role)
 
 
 def renew_lease(session: Session, claim: Claim, lease_seconds: float) -> bool:
@@ -91,6 +92,7 @@ def commit_unit(session: Session, claim: Claim, outcome: Outcome) -> bool:
         steps_done=Unit.steps_total,
         finished_at=now(),
         leased_until=None,
+        kept=_npz(outcome.kept) if outcome.kept else None,
     )
     if not ended:
         return False
@@ -166,6 +168,25 @@ def free_expired_units(session: Session, max_attempts: int) -> list[str]:
     return list(freed)
 
 
+def combining_unit(session: Session, job_id: str) -> str | None:
+    """Id of the job's combine unit while it waits for a worker."""
+    wanted = (Unit.job_id == job_id, Unit.role == UnitRole.COMBINE, Unit.state == UnitState.QUEUED)
+    return session.scalar(select(Unit.id).where(*wanted))
+
+
+def kept_parts(session: Session, job_id: str) -> list[Part]:
+    """What the job's units that succeeded kept, in the plan's order."""
+    query = (
+        select(Unit.images, Unit.steps_total, Unit.payload, Unit.kept)
+        .where(Unit.job_id == job_id, Unit.role == UnitRole.WORK, Unit.state == UnitState.SUCCEEDED)
+        .order_by(Unit.position)
+    )
+    return [
+        Part(PlannedUnit(tuple(images), steps, payload), _arrays(kept))
+        for images, steps, payload, kept in session.execute(query)
+    ]
+
+
 def queued_units(session: Session, limit: int) -> list[str]:
     """Ids of units that wait for a worker, the oldest jobs' first."""
     query = (
@@ -209,10 +230,26 @@ def _end_job_with_its_last_unit(session: Session, job_id: str) -> None:
     session.flush()
     ended = select(Unit.id).where(Unit.job_id == job_id, Unit.state.in_(ENDED_UNIT))
     session.execute(delete(Artifact).where(Artifact.unit_id.in_(ended), Artifact.preview))
-    units = session.execute(select(Unit.state, Unit.error).where(Unit.job_id == job_id)).all()
-    if any(state not in ENDED_UNIT for state, _ in units):
+    units = session.execute(
+        select(Unit.state, Unit.error, Unit.role).where(Unit.job_id == job_id).order_by(Unit.position)
+    ).all()
+    if any(unit.state not in ENDED_UNIT for unit in units):
         return
-    errors = [error for state, error in units if state == UnitState.FAILED]
+    if _needs_combining(session, job_id, [(unit.state, unit.role) for unit in units]):
+        session.add(
+            Unit(
+                job_id=job_id,
+                position=len(units),
+                role=UnitRole.COMBINE,
+                images=[],
+                payload={},
+                steps_total=1,
+                state=UnitState.QUEUED,
+            )
+        )
+        return
+    session.execute(update(Unit).where(Unit.job_id == job_id).values(kept=None))
+    errors = [unit.error for unit in units if unit.state == UnitState.FAILED]
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state == JobState.RUNNING)
@@ -224,12 +261,31 @@ def _end_job_with_its_last_unit(session: Session, job_id: str) -> None:
     )
 
 
+def _needs_combining(session: Session, job_id: str, units: Sequence[tuple[str, str]]) -> bool:
+    combines = session.scalar(select(Job.combines).where(Job.id == job_id))
+    was_made = any(role == UnitRole.COMBINE for _, role in units)
+    return bool(combines) and not was_made and any(state == UnitState.SUCCEEDED for state, _ in units)
+
+
 def _job_error(errors: Sequence[str | None], units: int) -> str | None:
     if not errors:
         return None
     if units == 1:
         return errors[0]
     return f"{len(errors)} of {units} units failed; the first: {errors[0]}"
+
+
+def _npz(arrays: dict[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _arrays(npz: bytes | None) -> dict[str, np.ndarray]:
+    if npz is None:
+        return {}
+    with np.load(io.BytesIO(npz), allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
 
 
 def _artifact_row(claim: Claim, position: int, named: NamedResult, *, preview: bool = False) -> Artifact:

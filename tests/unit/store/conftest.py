@@ -22,7 +22,9 @@ SubmitUnits = Callable[..., tuple[str, list[str]]]
 def submit(database: Database) -> SubmitUnits:
     """Submit a job of so many units; gives its id and theirs."""
 
-    def submit_units(units: int = 1, analysis: str = "occlusion", key: str | None = None) -> tuple[str, list[str]]:
+    def submit_units(
+        units: int = 1, analysis: str = "occlusion", key: str | None = None, *, combines: bool = False
+    ) -> tuple[str, list[str]]:
         images = [add_image(database, encode(random_picture(number)))[0].id for number in range(units)]
         with database.writing() as session:
             job = submit_job(
@@ -32,6 +34,7 @@ def submit(database: Database) -> SubmitUnits:
                 params={"window": [32, 32]},
                 images=images,
                 units=[PlannedUnit((image,), steps=100, payload={"part": "a"}) for image in images],
+                combines=combines,
                 request_sha256="0" * 64,
                 idempotency_key=key,
             )

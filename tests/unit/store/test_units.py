@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from occluscope.analyses.contract import Outcome
 from occluscope.results import Heatmap, Table
 from service.store.database import Database, now
 from service.store.jobs import delete_job, progress_of, results_of
@@ -14,10 +15,12 @@ from service.store.tables import Artifact, Job, Metric, Unit
 from service.store.units import (
     Claim,
     claim_unit,
+    combining_unit,
     commit_unit,
     fail_unit,
     free_expired_units,
     give_back_unit,
+    kept_parts,
     queued_units,
     renew_lease,
     report_progress,
@@ -231,3 +234,67 @@ def test_queued_units_come_oldest_job_first(database: Database, submit: SubmitUn
     with database.reading() as session:
         assert queued_units(session, 10) == [*first, *second]
         assert queued_units(session, 1) == first[:1]
+
+
+def kept(database: Database, job_id: str) -> list[str | None]:
+    with database.reading() as session:
+        return list(
+            session.scalars(select(Unit.kept.is_not(None)).where(Unit.job_id == job_id).order_by(Unit.position))
+        )
+
+
+def end(database: Database, unit_id: str, number: int, *, succeeds: bool = True) -> None:
+    claimed = claim(database, unit_id)
+    result = outcome(number)
+    arrays = {"numbers": np.full((2, 3), number, dtype=np.float32)}
+    with database.writing() as session:
+        done = Outcome(result.results, result.metrics, arrays)
+        assert commit_unit(session, claimed, done) if succeeds else fail_unit(session, claimed, "reason")
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_what_units_kept_is_combined_once_and_then_gone(database: Database, submit: SubmitUnits, failing: bool) -> None:
+    job_id, unit_ids = submit(3, combines=True)
+    for number, unit_id in enumerate(unit_ids):
+        with database.reading() as session:
+            assert combining_unit(session, job_id) is None
+        end(database, unit_id, number, succeeds=not (failing and number == 1))
+    assert states(database, job_id)[0] == "running"
+    with database.reading() as session:
+        combining = combining_unit(session, job_id)
+        parts = kept_parts(session, job_id)
+        assert queued_units(session, 10) == [combining]
+    assert [float(part.kept["numbers"][0, 0]) for part in parts] == ([0, 2] if failing else [0, 1, 2])
+    assert combining is not None
+    claimed = claim(database, combining)
+    assert claimed.role == "combine"
+    with database.writing() as session:
+        assert commit_unit(session, claimed, outcome(9))
+    assert states(database, job_id)[0] == ("failed" if failing else "succeeded")
+    assert not any(kept(database, job_id))
+    with database.reading() as session:
+        assert combining_unit(session, job_id) is None
+
+
+def test_where_all_units_failed_nothing_is_combined(database: Database, submit: SubmitUnits) -> None:
+    job_id, unit_ids = submit(2, combines=True)
+    for number, unit_id in enumerate(unit_ids):
+        end(database, unit_id, number, succeeds=False)
+    assert states(database, job_id) == ("failed", ["failed", "failed"])
+
+
+def test_a_preview_is_replaced_and_goes_with_its_unit(database: Database, submit: SubmitUnits) -> None:
+    job_id, (unit_id,) = submit(1)
+    claimed = claim(database, unit_id)
+    for seed in (1, 2):
+        with database.writing() as session:
+            assert report_progress(session, claimed, seed, outcome(seed).results[:1])
+        with database.reading() as session:
+            (preview,) = results_of(session, job_id)[1]
+            assert preview.preview
+            expected = outcome(seed).results[0].result
+            assert isinstance(expected, Heatmap)
+            assert stored_result(preview).to_json() == expected.to_json()
+    assert write(database, claimed, "commit")
+    with database.reading() as session:
+        assert [artifact.preview for artifact in results_of(session, job_id)[1]] == [False, False]
