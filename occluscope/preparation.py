@@ -57,19 +57,29 @@ class Preparation(BaseModel):
 
     def prepare(self, picture: Image.Image) -> Picture:
         """Resize and crop an upright RGB picture."""
-        width, height = picture.size
-        if width <= height:
-            resized_width, resized_height = self.resize, int(self.resize * height / width)
-        else:
-            resized_width, resized_height = int(self.resize * width / height), self.resize
-        resized = picture.resize((resized_width, resized_height), _RESAMPLING[self.interpolation])
+        resized = picture.resize(self._resized(*picture.size), _RESAMPLING[self.interpolation])
+        top, left = self._corner(*resized.size)
+        height, width = self.crop
+        cropped = resized.crop((left, top, left + width, top + height))
+        return Picture(np.array(cropped), self.frame(*picture.size))
+
+    def frame(self, width: int, height: int) -> Frame:
+        """What the input shows of an upright picture of this size, pixels."""
+        resized_width, resized_height = self._resized(width, height)
+        top, left = self._corner(resized_width, resized_height)
         crop_height, crop_width = self.crop
-        top = _centred(resized_height, crop_height)
-        left = _centred(resized_width, crop_width)
-        cropped = resized.crop((left, top, left + crop_width, top + crop_height))
         x_scale, y_scale = width / resized_width, height / resized_height
-        frame = Frame(left * x_scale, top * y_scale, (left + crop_width) * x_scale, (top + crop_height) * y_scale)
-        return Picture(np.array(cropped), frame)
+        return Frame(left * x_scale, top * y_scale, (left + crop_width) * x_scale, (top + crop_height) * y_scale)
+
+    def _resized(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height with the shorter side at `resize`."""
+        if width <= height:
+            return self.resize, int(self.resize * height / width)
+        return int(self.resize * width / height), self.resize
+
+    def _corner(self, width: int, height: int) -> tuple[int, int]:
+        """Top and left of the crop from a resized picture."""
+        return _centred(height, self.crop[0]), _centred(width, self.crop[1])
 
 
 def _centred(length: int, crop: int) -> int:

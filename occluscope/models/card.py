@@ -6,6 +6,7 @@ The cards of the bundled and the torchvision models are JSON files in `cards/`, 
 
 import difflib
 import json
+import math
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import Final, Literal
@@ -26,6 +27,11 @@ class Layer(BaseModel):
     name: str
     type: str
     shape: tuple[int, ...]
+
+    @property
+    def features(self) -> int:
+        """Numbers that it gives for one picture."""
+        return math.prod(self.shape)
 
 
 class ModelCard(BaseModel):
@@ -70,9 +76,15 @@ class ModelCard(BaseModel):
             close = difflib.get_close_matches(layer, shapes, n=3)
             hint = f"; close to it: {', '.join(close)}" if close else ""
             raise LookupError(f"{self.name} has no layer '{_short(layer)}'{hint}")
-        if len(shapes[layer]) != 3 or self.architecture.startswith(_CHANNELS_LAST):
+        if layer not in {known.name for known in self.map_layers()}:
             raise LookupError(f"layer '{layer}' of {self.name} gives no maps [channels, height, width]")
         return shapes[layer][0]
+
+    def map_layers(self) -> list[Layer]:
+        """The layers that give maps, [channels, height, width], in the order they run."""
+        if self.architecture.startswith(_CHANNELS_LAST):
+            return []
+        return [layer for layer in self.layers if len(layer.shape) == 3 and min(layer.shape[1:]) > 1]
 
     def class_index(self, target: int | str) -> int:
         """Index of a class given by index or by label (in upper or lower case where that is no other class).

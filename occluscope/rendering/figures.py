@@ -12,10 +12,11 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from occluscope.rendering.scale import Scale, colours_of_classes, scale_of_numbers
-from occluscope.results import ClassMap, Curves, GridGeometry, Heatmap, Table
+from occluscope.results import ClassMap, Curves, GridGeometry, Heatmap, Series, Table
 
 _WIDTH: Final = 6.4  # inches at `_DPI`
 _DPI: Final = 100
+_LEVEL_LABELS: Final = 6  # more names below an axis stand slanted
 _LETTERS_WIDE: Final = 0.075  # inches a letter takes in a legend or a table
 
 
@@ -48,15 +49,29 @@ def curves_figure(curves: Curves, title: str) -> Figure:
     for axes, unit in zip(panels, units, strict=True):
         for series in curves.series:
             if series.unit == unit:
-                (line,) = axes.plot(curves.axis, series.values, label=series.name, marker=".", markersize=3)
-                if series.low is not None and series.high is not None:
-                    axes.fill_between(curves.axis, series.low, series.high, color=line.get_color(), alpha=0.2, lw=0)
+                _draw_series(axes, curves, series)
         axes.set_ylabel(unit or "")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
+    if curves.labels:
+        panels[-1].set_xticks(curves.axis, curves.labels, rotation=30 if len(curves.labels) > _LEVEL_LABELS else 0)
+        panels[-1].set_xlim(-0.6, len(curves.labels) - 0.4)
     panels[-1].set_xlabel(f"{curves.axis_name} [{curves.axis_unit}]" if curves.axis_unit else curves.axis_name)
     figure.suptitle(f"{title}\n{curves.caption}" if title else curves.caption, fontsize="medium")
     return figure
+
+
+def _draw_series(axes: Axes, curves: Curves, series: Series) -> None:
+    """A line with its band; where the points have names, a mark each with its bar, the series side by side."""
+    low, high = series.low, series.high
+    if curves.labels:
+        beside = 0.16 * ([one.name for one in curves.series].index(series.name) - (len(curves.series) - 1) / 2)
+        bars = None if low is None or high is None else np.abs(np.stack([low, high]) - series.values)
+        axes.errorbar(curves.axis + beside, series.values, bars, fmt="o", capsize=4, markersize=5, label=series.name)
+        return
+    (line,) = axes.plot(curves.axis, series.values, label=series.name, marker=".", markersize=3)
+    if low is not None and high is not None:
+        axes.fill_between(curves.axis, low, high, color=line.get_color(), alpha=0.2, lw=0)
 
 
 def table_figure(table: Table, title: str) -> Figure:

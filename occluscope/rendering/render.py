@@ -10,7 +10,7 @@ from PIL import Image
 
 from occluscope.rendering.figures import class_map_figure, curves_figure, heatmap_figure, rasterise, table_figure
 from occluscope.rendering.overlay import overlay_class_map, overlay_heatmap
-from occluscope.results import ClassMap, Curves, Heatmap, Result, Table
+from occluscope.results import ClassMap, Curves, Heatmap, Result, RgbImage, Table
 
 MAX_SIDE: Final = 4096  # pixels; an overlay's picture is drawn smaller beyond this
 _drawing = threading.Lock()  # matplotlib's text layout is not safe to use from two threads at once
@@ -41,11 +41,24 @@ def render_png(result: Result, options: DrawingOptions, title: str = "", origina
     ValueError
         An overlay is asked of a kind that lies on no picture, or without the original.
     """
+    if isinstance(result, RgbImage) and not options.overlay:
+        return _encoded(_scaled(Image.fromarray(result.rgb), options.size))
     with _drawing:
         picture = _overlay(result, options, original) if options.overlay else rasterise(_figure(result, options, title))
+    return _encoded(picture)
+
+
+def _encoded(picture: Image.Image) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _scaled(picture: Image.Image, width: int | None) -> Image.Image:
+    """Of another width, if one is wanted."""
+    if width is None:
+        return picture
+    return picture.resize((width, max(round(picture.height * width / picture.width), 1)), Image.Resampling.LANCZOS)
 
 
 def _overlay(result: Result, options: DrawingOptions, original: Image.Image | None) -> Image.Image:

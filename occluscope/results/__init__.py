@@ -7,10 +7,11 @@ from occluscope.results.class_map import ClassMap
 from occluscope.results.curves import Curves, Series
 from occluscope.results.grid import GridGeometry
 from occluscope.results.heatmap import Heatmap
+from occluscope.results.image import RgbImage
 from occluscope.results.kind import Metric, NamedResult, Packed, Result
 from occluscope.results.table import Column, Table
 
-KINDS: dict[str, type[Result]] = {kind.kind: kind for kind in (Heatmap, ClassMap, Curves, Table)}
+KINDS: dict[str, type[Result]] = {kind.kind: kind for kind in (Heatmap, ClassMap, Curves, Table, RgbImage)}
 
 
 def unpack(kind: str, packed: Packed) -> Result:
@@ -29,6 +30,7 @@ __all__ = [
     "NamedResult",
     "Packed",
     "Result",
+    "RgbImage",
     "Series",
     "Table",
     "unpack",

@@ -36,6 +36,7 @@ class Curves(Result):
     """Series over one axis.
 
     axis: float [points]; axis_name, axis_unit: what it counts. caption: what the curves show, in words.
+    labels: names of the points where the axis counts nothing; their places are 0, 1, 2, …
     """
 
     kind: ClassVar[str] = "curves"
@@ -46,11 +47,12 @@ class Curves(Result):
     axis_unit: str | None
     series: tuple[Series, ...]
     caption: str
+    labels: tuple[str, ...] | None = None
 
     def pack(self) -> Packed:
         """The array is float64 [1 + rows, points]: the axis, then every series with its band."""
         meta = {
-            "axis": {"name": self.axis_name, "unit": self.axis_unit},
+            "axis": {"name": self.axis_name, "unit": self.axis_unit, "labels": self.labels},
             "series": [{"name": one.name, "unit": one.unit, "band": one.low is not None} for one in self.series],
             "caption": self.caption,
         }
@@ -66,7 +68,9 @@ class Curves(Result):
             Series(one["name"], next(rows), one["unit"], *((next(rows), next(rows)) if one["band"] else ()))
             for one in meta["series"]
         )
-        return cls(axis, meta["axis"]["name"], meta["axis"]["unit"], series, meta["caption"])
+        labels = meta["axis"].get("labels")
+        names = None if labels is None else tuple(labels)
+        return cls(axis, meta["axis"]["name"], meta["axis"]["unit"], series, meta["caption"], names)
 
     def to_json(self) -> Json:
         series = [
@@ -79,15 +83,17 @@ class Curves(Result):
             }
             for one in self.series
         ]
-        axis = {"name": self.axis_name, "unit": self.axis_unit, "values": _numbers(self.axis)}
+        places = _numbers(self.axis)
+        axis = {"name": self.axis_name, "unit": self.axis_unit, "values": places, "labels": self.labels}
         return {"kind": self.kind, "axis": axis, "series": series, "caption": self.caption}
 
     def to_csv(self) -> str:
-        columns = [(self.axis_name, self.axis), *(row for one in self.series for row in one.rows())]
+        columns = [row for one in self.series for row in one.rows()]
+        axis = self.labels or _texts(self.axis)
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow([name for name, _ in columns])
-        writer.writerows(zip(*(_texts(values) for _, values in columns), strict=True))
+        writer.writerow([self.axis_name, *(name for name, _ in columns)])
+        writer.writerows(zip(axis, *(_texts(values) for _, values in columns), strict=True))
         return buffer.getvalue()
 
 

@@ -24,7 +24,9 @@ def submit(
     analysis: Annotated[str, typer.Argument(help="Name of an analysis (see `analyses`).")],
     image: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="A picture; repeat for more.")],
     model: Annotated[str, typer.Option(help="Name of a model (see `models`).")] = "efficientnet_lite0",
-    param: Annotated[list[str] | None, typer.Option(help="name=value; the value as JSON or plain text.")] = None,
+    param: Annotated[
+        list[str] | None, typer.Option(help="name=value; the value as JSON, plain text, or @FILE with JSON.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until it has ended, then its numbers.")] = False,
     output: Annotated[Path | None, typer.Option(help="With --wait: write the results into this folder.")] = None,
 ) -> None:
@@ -162,6 +164,11 @@ def _param(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
         raise typer.BadParameter(f"'{text}' is not name=value", param_hint="--param")
+    if value.startswith("@"):
+        try:
+            return name, json.loads(Path(value[1:]).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise typer.BadParameter(f"{value[1:]}: {error}", param_hint="--param") from None
     try:
         return name, json.loads(value)
     except ValueError:

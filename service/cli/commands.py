@@ -2,7 +2,7 @@
 
 import typer
 
-from service.cli import asking, serving
+from service.cli import asking, parts, serving
 
 app = typer.Typer(
     name="occluscope",
@@ -23,3 +23,4 @@ for ask in (
     asking.analyses,
 ):
     app.command(rich_help_panel="Ask a running service")(ask)
+app.add_typer(parts.app, name="parts", rich_help_panel="Prepare")

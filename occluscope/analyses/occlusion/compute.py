@@ -17,7 +17,7 @@ from occluscope.analyses.occlusion.spec import CURVE_STEPS
 from occluscope.analyses.occlusion.targets import Outputs, Target, columns
 from occluscope.engine import naive
 from occluscope.engine.covers import Cover, blurred, constant_cover, gaussian_cover, mean_cover, picture_cover
-from occluscope.engine.observing import WithSums
+from occluscope.engine.layers import WithSums
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
 from occluscope.results import (

@@ -15,6 +15,7 @@ from occluscope.results import (
     Heatmap,
     Packed,
     Result,
+    RgbImage,
     Series,
     Table,
     unpack,
@@ -40,6 +41,7 @@ RESULTS: dict[str, Result] = {
         ),
         "turned",
     ),
+    "image": RgbImage(np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3), "boxes"),
     "table": Table(
         (Column("label", "text"), Column("p", "number", "probability")), (("a, b", 0.1), ("c", None)), "caption"
     ),

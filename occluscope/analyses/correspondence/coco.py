@@ -1,0 +1,68 @@
+"""Parts from annotations in COCO's format: its keypoints as boxes about them, or its boxes by category."""
+
+from collections.abc import Sequence
+from typing import Any
+
+Box = list[int]  # top, left, bottom, right; pixels of the picture
+
+
+def parts_from_coco(annotations: dict[str, Any], files: Sequence[str], share: float = 0.2) -> list[dict[str, Box]]:
+    """The `parts` of pictures, in the order of `files` (names as in the annotations, folders apart).
+
+    Of annotations with keypoints the largest counts: each labelled keypoint becomes a square about it, its side
+    `share` of the longer side of the annotation's box. Without keypoints every box is a part by its category's name,
+    numbered where there are several. Boxes are cut at the picture's edges.
+
+    Raises
+    ------
+    ValueError
+        The annotations are no COCO document, or know a file not or without any part.
+    """
+    try:
+        pictures = {picture["file_name"].rsplit("/", 1)[-1]: picture for picture in annotations["images"]}
+        categories = {category["id"]: category for category in annotations["categories"]}
+        found = []
+        for file in files:
+            picture = pictures.get(file.rsplit("/", 1)[-1])
+            if picture is None:
+                raise ValueError(f"the annotations do not know {file}")
+            own = [one for one in annotations["annotations"] if one["image_id"] == picture["id"]]
+            parts = _keypoint_parts(own, categories, share) or _category_parts(own, categories)
+            if not parts:
+                raise ValueError(f"the annotations have no keypoint and no box in {file}")
+            found.append({name: _inside(box, picture) for name, box in parts.items()})
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(f"this is no document in COCO's format: {type(error).__name__} at {error}") from None
+    return found
+
+
+def _keypoint_parts(
+    annotations: list[dict[str, Any]], categories: dict[Any, dict[str, Any]], share: float
+) -> dict[str, tuple[float, float, float, float]]:
+    with_points = [one for one in annotations if any(one.get("keypoints", [])[2::3])]
+    if not with_points:
+        return {}
+    largest = max(with_points, key=lambda one: one["bbox"][2] * one["bbox"][3])
+    names = categories[largest["category_id"]]["keypoints"]
+    half = share * max(largest["bbox"][2:]) / 2
+    points = zip(names, *(largest["keypoints"][start::3] for start in range(3)), strict=True)
+    return {str(name): (y - half, x - half, y + half, x + half) for name, x, y, visibility in points if visibility}
+
+
+def _category_parts(
+    annotations: list[dict[str, Any]], categories: dict[Any, dict[str, Any]]
+) -> dict[str, tuple[float, float, float, float]]:
+    parts: dict[str, tuple[float, float, float, float]] = {}
+    for one in annotations:
+        x, y, width, height = one["bbox"]
+        name = str(categories[one["category_id"]]["name"])
+        number = sum(known == name or known.startswith(f"{name} ") for known in parts) + 1
+        parts[name if number == 1 else f"{name} {number}"] = (y, x, y + height, x + width)
+    return parts
+
+
+def _inside(box: tuple[float, float, float, float], picture: dict[str, Any]) -> Box:
+    """Whole pixels of the picture, at least one each way."""
+    height, width = int(picture["height"]), int(picture["width"])
+    top, left = min(max(round(box[0]), 0), height - 1), min(max(round(box[1]), 0), width - 1)
+    return [top, left, min(max(round(box[2]), top + 1), height), min(max(round(box[3]), left + 1), width)]

@@ -1,0 +1,164 @@
+"""correspondence: how features change when a part is covered, and whether they change alike in all pictures."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from occluscope.analyses.contract import Outcome, Part, Report, Unit
+from occluscope.analyses.correspondence.distances import Comparison, compare, cosine, hamming
+from occluscope.analyses.correspondence.spec import CorrespondenceParameters, layer_names, on_input, part_names
+from occluscope.engine.layers import layer_outputs
+from occluscope.models.card import ModelCard
+from occluscope.models.loading import LoadedModel
+from occluscope.preparation import Picture
+from occluscope.results import Column, Curves, Metric, NamedResult, RgbImage, Series, Table
+from occluscope.windows import Box, Size
+
+_BATCH: Final = 8  # covered copies run at once
+_ROUNDING: Final = 1e-6  # of the layer's largest value: smaller changes are none
+_TRIES: Final = 200  # random places looked at for one outside all parts
+_ZOOM: Final = 2
+_COLOURS: Final = (
+    "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#7f7f7f",
+)  # fmt: skip
+
+
+def compute(
+    model: LoadedModel, pictures: Sequence[Picture], params: CorrespondenceParameters, unit: Unit, report: Report
+) -> Outcome:
+    """Cover each part of one picture, and random boxes of its size; keep how the features change.
+
+    Kept: for each layer and part the change of features divided by its largest value, float16 [1 + draws, features],
+    the part first, and its signs, int8 (a float16 may round to 0).
+    """
+    (picture,), card = pictures, model.card
+    boxes = _boxes(params, unit, picture, card.input_size)
+    layers = layer_names(params, card)
+    clear = model.tensor(picture.rgb)
+    base = layer_outputs(model.module, clear[None], layers)
+    report(1)
+    kept: dict[str, np.ndarray] = {}
+    done = 1
+    for name, places in boxes.items():
+        changes: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+        for start in range(0, len(places), _BATCH):
+            part = places[start : start + _BATCH]
+            copies = clear.expand(len(part), -1, -1, -1).clone(memory_format=torch.channels_last)
+            for copy, (top, left, bottom, right) in zip(copies, part, strict=True):
+                copy[:, top:bottom, left:right] = 0  # the normalisation mean: Zeiler & Fergus's grey
+            for layer, features in layer_outputs(model.module, copies, layers).items():
+                changes[layer].append(base[layer].double() - features.double())
+            done += len(part)
+            report(done)
+        for layer in layers:
+            change = torch.cat(changes[layer]).flatten(1)
+            change[change.abs() <= _ROUNDING * float(base[layer].abs().max())] = 0
+            largest = change.abs().amax(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float64).tiny)
+            kept[f"{layer}/{name}/signs"] = change.sign().to(torch.int8).cpu().numpy()
+            kept[f"{layer}/{name}/changes"] = (change / largest).half().cpu().numpy()
+    drawn = RgbImage(_drawn(picture, boxes), "parts (solid) and random boxes (thin)")
+    return Outcome([NamedResult("boxes", drawn, unit.images[0])], [], kept)
+
+
+def combine(card: ModelCard, params: CorrespondenceParameters, parts: Sequence[Part], report: Report) -> Outcome:
+    """Distances over all pairs of pictures, part by part and layer by layer."""
+    rows: list[tuple[Any, ...]] = []
+    metrics: list[Metric] = []
+    found: dict[str, list[tuple[str, Comparison]]] = {}
+    layers = layer_names(params, card)
+    for layer in layers:
+        for name in part_names(params):
+            having = [part for part in parts if name in part.unit.payload["parts"]]
+            if len(having) < 2:
+                continue
+            by_signs, by_angle = (
+                compare(_distances(having, f"{layer}/{name}/{what}", measure), params.permutations, params.seed)
+                for what, measure in (("signs", hamming), ("changes", cosine))
+            )
+            rows.append((name, layer, len(having), *_cells(by_signs), by_angle.mean, by_angle.random_mean, by_angle.p))
+            found.setdefault(layer, []).append((name, by_signs))
+            variant = f"{layer} · {name}"
+            metrics += [
+                Metric("delta", by_signs.mean, None, None, variant),
+                Metric("delta_random", by_signs.random_mean, None, None, variant),
+                Metric("p_value", by_signs.p, None, None, variant),
+            ]
+    report(1)
+    results = [NamedResult("comparison", _curves(layer, ones), None, layer) for layer, ones in found.items()]
+    results.append(NamedResult("correspondence", Table(_COLUMNS, tuple(rows), "correspondence of parts")))
+    return Outcome(results, metrics)
+
+
+_COLUMNS: Final = (
+    Column("part", "text"), Column("layer", "text"), Column("pictures", "integer"), Column("delta", "number"),
+    Column("std", "number"), Column("low", "number"), Column("high", "number"), Column("random", "number"),
+    Column("random_std", "number"), Column("p", "number"), Column("cosine", "number"),
+    Column("cosine_random", "number"), Column("cosine_p", "number"),
+)  # fmt: skip
+
+
+def _cells(one: Comparison) -> tuple[float, ...]:
+    return one.mean, one.std, one.low, one.high, one.random_mean, one.random_std, one.p
+
+
+def _distances(parts: list[Part], kept: str, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Between all boxes of all pictures: [pictures, boxes, pictures, boxes]."""
+    of_pictures = [part.kept[kept] for part in parts]
+    pictures, boxes = len(of_pictures), len(of_pictures[0])
+    return np.asarray(measure(np.concatenate(of_pictures))).reshape(pictures, boxes, pictures, boxes)
+
+
+def _curves(layer: str, ones: list[tuple[str, Comparison]]) -> Curves:
+    parts = Series(
+        "part (95 % interval)", np.array([one.mean for _, one in ones]), "Hamming distance of signs",
+        np.array([one.low for _, one in ones]), np.array([one.high for _, one in ones]),
+    )  # fmt: skip
+    means, spread = (np.array([getattr(one, what) for _, one in ones]) for what in ("random_mean", "random_std"))
+    random = Series(
+        "random boxes of its size (± std)", means, "Hamming distance of signs", means - spread, means + spread
+    )
+    names = tuple(name for name, _ in ones)
+    return Curves(np.arange(len(ones), dtype=float), "part", None, (parts, random), f"layer {layer}", names)
+
+
+def _boxes(params: CorrespondenceParameters, unit: Unit, picture: Picture, input_size: Size) -> dict[str, list[Box]]:
+    """Of each part its own box, then the random ones; pixels of the model's input."""
+    parts = {name: on_input(tuple(box), picture.frame, input_size) for name, box in unit.payload["parts"].items()}
+    own = {name: box for name, box in parts.items() if box is not None}
+    random = np.random.default_rng([params.seed, unit.payload["number"]])
+    return {
+        name: [box, *(_random_box(random, box, list(own.values()), input_size) for _ in range(params.random_draws))]
+        for name, box in own.items()
+    }
+
+
+def _random_box(random: np.random.Generator, like: Box, parts: list[Box], input_size: Size) -> Box:
+    """A box of the same size outside all parts; where there is no room, the one found that overlaps them least."""
+    height, width = like[2] - like[0], like[3] - like[1]
+    tops = random.integers(0, input_size[0] - height + 1, _TRIES)
+    lefts = random.integers(0, input_size[1] - width + 1, _TRIES)
+    overlaps = np.zeros(_TRIES)
+    for top, left, bottom, right in parts:
+        down = (np.minimum(tops + height, bottom) - np.maximum(tops, top)).clip(min=0)
+        overlaps += down * (np.minimum(lefts + width, right) - np.maximum(lefts, left)).clip(min=0)
+    best = int(overlaps.argmin())
+    return int(tops[best]), int(lefts[best]), int(tops[best]) + height, int(lefts[best]) + width
+
+
+def _drawn(picture: Picture, boxes: dict[str, list[Box]]) -> np.ndarray:
+    """The input, enlarged, with its boxes: uint8 [height, width, 3]."""
+    shown = Image.fromarray(picture.rgb)
+    shown = shown.resize((shown.width * _ZOOM, shown.height * _ZOOM), Image.Resampling.LANCZOS)
+    pen = ImageDraw.Draw(shown)
+    for number, (name, places) in enumerate(boxes.items()):
+        colour = _COLOURS[number % len(_COLOURS)]
+        for place, (top, left, bottom, right) in enumerate(places):
+            corners = [left * _ZOOM, top * _ZOOM, right * _ZOOM - 1, bottom * _ZOOM - 1]
+            pen.rectangle(corners, outline=colour, width=1 if place else 3)
+        top, left, _, _ = places[0]
+        pen.text((left * _ZOOM + 4, top * _ZOOM + 3), name, fill=colour, stroke_width=2, stroke_fill="white")
+    return np.asarray(shown)

@@ -1,0 +1,236 @@
+"""correspondence: parameters, work units and names of results; no torch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from occluscope.analyses.contract import AnalysisSpec, ImageRef, MetricSpec, Parameters, ResultSpec, Unit
+from occluscope.errors import FieldError, InvalidInputError
+from occluscope.models.card import ModelCard
+from occluscope.preparation import Frame
+from occluscope.windows import Box
+
+MAX_PARTS: Final = 16
+MAX_LAYERS: Final = 8
+MAX_DRAWS: Final = 50
+MAX_FEATURES: Final = 2**19  # of one layer; its differences are kept for every box of every picture
+_NO_LAYERS: Final = ("ZeroPad2d", "ConstantPad2d", "Identity", "Dropout", "Dropout2d")  # count nothing as depth
+_MAX_EDGE: Final = 100_000  # pixels
+
+Parts = dict[str, tuple[int, int, int, int]]
+
+
+def _parts(given: Any) -> Any:
+    """JSON's lists as tuples; said in words where they are no boxes."""
+    if not isinstance(given, list | tuple):
+        raise ValueError('parts is a list with one {"part": [top, left, bottom, right], …} for each picture')  # noqa: TRY004
+    for number, boxes in enumerate(given):
+        if not isinstance(boxes, dict) or not boxes:
+            raise ValueError(f'picture {number}: give its parts as {{"part": [top, left, bottom, right], …}}')
+        for name, box in boxes.items():
+            whole = isinstance(box, list | tuple) and len(box) == 4 and all(type(edge) is int for edge in box)
+            if not whole or not all(0 <= edge <= _MAX_EDGE for edge in box) or box[0] >= box[2] or box[1] >= box[3]:
+                raise ValueError(
+                    f"picture {number}, part '{name}': a box is [top, left, bottom, right], whole pixels, "
+                    "top above bottom, left before right"
+                )
+    return tuple({str(name): tuple(box) for name, box in boxes.items()} for boxes in given)
+
+
+def _layers(given: Any) -> Any:
+    return tuple(given) if isinstance(given, list) else given
+
+
+def _known_depths(layers: tuple[str | float, ...]) -> tuple[str | float, ...]:
+    for layer in layers:
+        if isinstance(layer, float | int) and not 0 <= layer <= 1:
+            raise ValueError(f"a depth is from 0 (first) to 1 (last), and {layer} is not")
+    return layers
+
+
+class CorrespondenceParameters(Parameters):
+    """What can be set."""
+
+    parts: Annotated[
+        tuple[Parts, ...],
+        BeforeValidator(_parts),
+        WithJsonSchema(
+            {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "additionalProperties": {
+                        "type": "array",
+                        "items": {"type": "integer"},
+                        "minItems": 4,
+                        "maxItems": 4,
+                    },
+                },
+            }
+        ),
+    ] = Field(
+        title="Parts",
+        description='The named parts, one object for each picture in the job\'s order: [{"left eye": [top, left, '
+        'bottom, right], "nose": […]}, …]; pixels of the original picture, upright, the last two just outside.',
+    )
+    layers: Annotated[
+        tuple[str | float | int, ...],
+        BeforeValidator(_layers),
+        Field(min_length=1, max_length=MAX_LAYERS),
+        AfterValidator(_known_depths),
+    ] = Field(
+        default=(0.6, "last"),
+        title="Layers",
+        description="Where features are compared: names from the model's card, 'first', 'last', or a depth from 0 to 1 "
+        "among the layers that give maps.",
+    )
+    random_draws: int = Field(
+        default=5,
+        ge=1,
+        le=MAX_DRAWS,
+        title="Random boxes",
+        description="Random boxes a part and picture, of the part's own size, outside all parts where there is room.",
+    )
+    permutations: int = Field(
+        default=1999,
+        ge=99,
+        le=100_000,
+        title="Permutations",
+        description="Of the test of part against random, and resamplings of the bootstrap.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, title="Seed", description="Of boxes, permutations and resamplings.")
+
+
+def plan(
+    params: CorrespondenceParameters, card: ModelCard, images: Sequence[ImageRef], _named: Mapping[str, ImageRef]
+) -> list[Unit]:
+    """One unit a picture: a step for the picture itself, and for each of its boxes.
+
+    Raises
+    ------
+    InvalidInputError
+        There are fewer than two pictures, parts are not given for each of them, a part lies outside what the model
+        sees, occurs in one picture only, or a layer is none of the model's.
+    """
+    errors = [*_layer_errors(params, card)]
+    if len(images) < 2:
+        errors.append(FieldError("images", "correspondence compares pictures: give at least two"))
+    if len(params.parts) != len(images):
+        message = f"there are {len(images)} pictures, and parts of {len(params.parts)}"
+        raise InvalidInputError([*errors, FieldError("params.parts", message)])
+    names = part_names(params)
+    if len(names) > MAX_PARTS:
+        errors.append(FieldError("params.parts", f"{len(names)} different parts; the limit is {MAX_PARTS}"))
+    errors += [
+        FieldError("params.parts", f"part '{name}' is in one picture only; a pair takes two")
+        for name in names
+        if sum(name in boxes for boxes in params.parts) < 2
+    ]
+    units = []
+    for number, (image, boxes) in enumerate(zip(images, params.parts, strict=True)):
+        frame = card.preparation.frame(image.width, image.height)
+        for name, box in boxes.items():
+            if on_input(box, frame, card.input_size) is None:
+                message = f"part '{name}' lies outside of what {card.name} sees of the picture"
+                errors.append(FieldError(f"params.parts.{number}", message))
+        payload = {"number": number, "parts": {name: list(box) for name, box in boxes.items()}}
+        steps = 1 + len(boxes) * (1 + params.random_draws)
+        units.append(Unit(images=(image.id,), steps=steps, payload=payload))
+    if errors:
+        raise InvalidInputError(errors)
+    return units
+
+
+def part_names(params: CorrespondenceParameters) -> list[str]:
+    """All parts, in the order they first occur."""
+    return list(dict.fromkeys(name for boxes in params.parts for name in boxes))
+
+
+def layer_names(params: CorrespondenceParameters, card: ModelCard) -> list[str]:
+    """The layers' names in the card.
+
+    Raises
+    ------
+    LookupError
+        A layer is none of the model's, or gives no maps.
+    """
+    maps = [layer for layer in card.map_layers() if layer.type not in _NO_LAYERS]
+    found = []
+    for wanted in params.layers:
+        if isinstance(wanted, str) and wanted not in {"first", "last"}:
+            card.map_channels(wanted)
+            found.append(wanted)
+        else:
+            depth = {"first": 0.0, "last": 1.0}.get(wanted) if isinstance(wanted, str) else float(wanted)
+            found.append(maps[round((depth or 0.0) * (len(maps) - 1))].name)
+    return list(dict.fromkeys(found))
+
+
+def on_input(box: Box, frame: Frame, input_size: tuple[int, int]) -> Box | None:
+    """A box of the original picture on the model's input, at least one pixel each way; none where it is not seen."""
+    top, left, bottom, right = box
+    height, width = input_size
+    y = [(edge - frame.top) / (frame.bottom - frame.top) * height for edge in (top, bottom)]
+    x = [(edge - frame.left) / (frame.right - frame.left) * width for edge in (left, right)]
+    near = max(round(y[0]), 0), max(round(x[0]), 0)
+    far = min(max(round(y[1]), near[0] + 1), height), min(max(round(x[1]), near[1] + 1), width)
+    if y[1] <= 0 or x[1] <= 0 or near[0] >= far[0] or near[1] >= far[1]:
+        return None
+    return (*near, *far)
+
+
+def _layer_errors(params: CorrespondenceParameters, card: ModelCard) -> list[FieldError]:
+    try:
+        names = layer_names(params, card)
+    except LookupError as error:
+        return [FieldError("params.layers", str(error.args[0]))]
+    sizes = {layer.name: layer.features for layer in card.layers}
+    return [
+        FieldError("params.layers", f"layer '{name}' has {sizes[name]:,} features; the limit is {MAX_FEATURES:,}")
+        for name in names
+        if sizes[name] > MAX_FEATURES
+    ]
+
+
+SPEC: Final = AnalysisSpec(
+    name="correspondence",
+    title="Correspondence",
+    summary="Covers the same part in many pictures: where the features change in the same way, more alike than when "
+    "random boxes are covered, the network knows which part is which.",
+    parameters=CorrespondenceParameters,
+    plan=plan,
+    combines=True,
+    results=(
+        ResultSpec(
+            "comparison",
+            "curves",
+            "Parts against random boxes",
+            "Mean Hamming distance between the signs of feature changes, over all pairs of pictures, with its "
+            "bootstrap 95 % interval. A part below random corresponds.",
+        ),
+        ResultSpec(
+            "correspondence",
+            "table",
+            "Correspondence",
+            "For each part and layer: Hamming distance of signs (mean and standard deviation over pairs, bootstrap "
+            "interval), the same for random boxes of its size, the permutation test's p, and cosine distances.",
+        ),
+        ResultSpec(
+            "boxes",
+            "image",
+            "Boxes",
+            "What the model sees, with the parts (solid) and the random boxes (dashed).",
+        ),
+    ),
+    metrics=(
+        MetricSpec("delta", "Δ", "Mean Hamming distance of signs over pairs of pictures."),
+        MetricSpec("delta_random", "Δ of random boxes", "The same for random boxes of the part's size."),
+        MetricSpec(
+            "p_value",
+            "p",
+            "Share of permutations (each picture's part exchanged at random with its random boxes) with as small a Δ.",
+        ),
+    ),
+    headline="comparison",
+)

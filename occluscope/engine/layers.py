@@ -1,0 +1,55 @@
+"""What layers give for a batch, all from one whole pass.
+
+Of a layer that runs several times the last counts. A layer's output is read as it gives it, before anything changes it
+in place.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def layer_outputs(module: nn.Module, batch: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+    """The outputs of some layers, by name. batch: [batch, channels, height, width]."""
+    with torch.inference_mode():
+        _, found = _observed(module, batch, layers, torch.clone)
+    return found
+
+
+class WithSums(nn.Module):
+    """A module's outputs [batch, outputs], with the sums over space of some layers' channels appended.
+
+    As `IncrementalNetwork` gives them, for models that are run by whole passes.
+    """
+
+    def __init__(self, module: nn.Module, layers: Sequence[str]) -> None:
+        super().__init__()
+        self.module = module
+        self._layers = tuple(layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        outputs, sums = _observed(self.module, x, self._layers, lambda output: output.sum((2, 3)))
+        return torch.cat([outputs, *(sums[name] for name in self._layers)], dim=1)
+
+
+def _observed(
+    module: nn.Module, batch: Tensor, layers: Sequence[str], read: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The module's output, and what `read` makes of each layer's."""
+    found: dict[str, Tensor] = {}
+
+    def take(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            found[name] = read(output)
+
+        return hook
+
+    handles = [module.get_submodule(name).register_forward_hook(take(name)) for name in layers]
+    try:
+        outputs: Tensor = module(batch)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs, found
