@@ -56,6 +56,8 @@ def made(name: str) -> nn.Module:
             if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None and layer.running_var is not None:
                 layer.running_mean.normal_(0, 0.1)
                 layer.running_var.uniform_(0.5, 1.5)
+            if isinstance(layer, nn.Linear) and not layer.weight.any():  # a head that starts at zero tells nothing
+                nn.init.normal_(layer.weight, std=0.02)
     return module.eval().requires_grad_(requires_grad=False)
 
 
@@ -126,7 +128,7 @@ class Case:
         return np.asarray(base - outputs[:, TARGET]).reshape(self.grid.shape)
 
     def fewer_operations(self) -> float:
-        """Multiplications in convolutions of whole passes over those of the exact map."""
+        """Multiplications of whole passes over those of the exact map."""
         before = self.network.passes
         self.exact()
         return len(self.grid) / (self.network.passes - before)

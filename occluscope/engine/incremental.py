@@ -38,7 +38,7 @@ class IncrementalNetwork:
     module: [batch, channels, height, width] → one tensor [batch, …], in eval mode; it is left as it is.
     layers: names of modules that give maps; their channels' sums over space are appended to the outputs, which
     then are [batch, outputs + channels of all these layers]. Of a module that runs several times the last counts.
-    passes: windows run so far, as whole passes' worth of multiplications in convolutions.
+    passes: windows run so far, as whole passes' worth of multiplications.
 
     Raises
     ------
@@ -53,6 +53,7 @@ class IncrementalNetwork:
         self._traced = trace(module, layers)
         self._steps: list[Step] | None = None
         self._plans: tuple[Any, Kept, list[Plan]] | None = None
+        self._multiplications = 0  # of a whole pass
         self._most = GPU_BATCH  # windows at once that memory and patience allow
         self.passes = 0.0
 
@@ -137,7 +138,9 @@ class IncrementalNetwork:
         if self._plans is None or self._plans[0] != key:
             self._plans = None
             kept = Kept(values)
-            plans = [Plan(self._steps or [], kept, grid, capacity, margin) for grid, margin in layouts]
+            plans = [
+                Plan(self._steps or [], kept, grid, capacity, margin, self._multiplications) for grid, margin in layouts
+            ]
             for plan in plans:
                 plan.complete(values[0].device)
             self._plans = (key, kept, plans)
@@ -171,8 +174,10 @@ class IncrementalNetwork:
                 replace(step, shape=tuple(value.shape) if isinstance(value, Tensor) else None)
                 for step, value in zip(self._traced, values, strict=True)
             ]
+            operations = _operations(self._module, clear)
+            self._multiplications = operations // 2  # each with its addition
             if clear.device.type == "cpu":
-                self._most = int(min(max(CPU_BATCH_WORK / _operations(self._module, clear), 1), CPU_BATCH))
+                self._most = int(min(max(CPU_BATCH_WORK / operations, 1), CPU_BATCH))
             self._steps = shorten(shaped, clear.device)
         return self._steps
 

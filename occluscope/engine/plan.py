@@ -17,19 +17,26 @@ from occluscope.windows import WindowGrid
 class Plan:
     """How a grid's windows are run, in batches of at most `capacity`.
 
-    margin: as of `Planner`. work: multiplications in convolutions for one window, as a share of a whole pass's.
+    margin: as of `Planner`. multiplications: of a whole pass. work: those for one window, as a share of them.
     """
 
     def __init__(
-        self, steps: Sequence[Step], kept: Kept, grid: WindowGrid, capacity: int, margin: int | None = None
+        self,
+        steps: Sequence[Step],
+        kept: Kept,
+        grid: WindowGrid,
+        capacity: int,
+        margin: int | None = None,
+        multiplications: int = 0,
     ) -> None:
         self._grid = grid
         self._planner = Planner(steps, kept, grid, capacity, margin)
         self._output = self._planner.whole(len(steps) - 1)
         self._last_uses = _last_uses(steps)
         self._origins = torch.empty(0)
-        whole = self._planner.whole_work
-        self.work = self._planner.work / whole if whole else 1.0
+        elsewhere = max(multiplications - self._planner.whole_work, 0)  # in steps that are always run whole
+        whole = self._planner.whole_work + elsewhere
+        self.work = (self._planner.work + elsewhere) / whole if whole else 1.0
 
     def complete(self, device: torch.device) -> None:
         """Put what does not change onto the device, once all plans over the same values are made."""

@@ -118,7 +118,7 @@ class Planner:
         self.states: list[Field | Changed | Steady] = []
         self.runs: list[Run | None] = []
         self.readings: list[Reading] = []
-        self.work = self.whole_work = 0  # multiplications in convolutions: of one window, and of a whole pass
+        self.work = self.whole_work = 0  # multiplications on maps: of one window, and of a whole pass
         for index, step in enumerate(steps):
             planned = self._plan(index, step)
             self.states.append(planned.state)

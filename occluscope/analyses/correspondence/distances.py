@@ -26,14 +26,14 @@ def hamming(signs: np.ndarray) -> np.ndarray:
 
 
 def cosine(changes: np.ndarray) -> np.ndarray:
-    """1 − cosine of the angle, for all pairs: [boxes, features] → float64 [boxes, boxes]; NaN for no change."""
+    """1 − cosine of the angle, for all pairs: [boxes, features] → float64 [boxes, boxes]; 1 where one is nothing."""
     products = np.zeros((len(changes), len(changes)))
     for start in range(0, changes.shape[1], _CHUNK):
         part = changes[:, start : start + _CHUNK].astype(np.float32)
         products += part @ part.T
     lengths = np.sqrt(np.diag(products))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(1 - products / np.outer(lengths, lengths))
+    norms = np.outer(lengths, lengths)
+    return np.asarray(1 - np.divide(products, norms, out=np.zeros_like(products), where=norms > 0))
 
 
 @dataclass(frozen=True)

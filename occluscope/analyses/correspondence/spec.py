@@ -12,6 +12,7 @@ from occluscope.preparation import Frame
 from occluscope.windows import Box
 
 MAX_PARTS: Final = 16
+MAX_NAME: Final = 60  # characters
 MAX_LAYERS: Final = 8
 MAX_DRAWS: Final = 50
 MAX_FEATURES: Final = 2**19  # of one layer; its differences are kept for every box of every picture
@@ -29,13 +30,15 @@ def _parts(given: Any) -> Any:
         if not isinstance(boxes, dict) or not boxes:
             raise ValueError(f'picture {number}: give its parts as {{"part": [top, left, bottom, right], …}}')
         for name, box in boxes.items():
+            if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
+                raise ValueError(f"picture {number}: a part's name has 1 to {MAX_NAME} printable characters")
             whole = isinstance(box, list | tuple) and len(box) == 4 and all(type(edge) is int for edge in box)
             if not whole or not all(0 <= edge <= _MAX_EDGE for edge in box) or box[0] >= box[2] or box[1] >= box[3]:
                 raise ValueError(
                     f"picture {number}, part '{name}': a box is [top, left, bottom, right], whole pixels, "
                     "top above bottom, left before right"
                 )
-    return tuple({str(name): tuple(box) for name, box in boxes.items()} for boxes in given)
+    return tuple({name: tuple(box) for name, box in boxes.items()} for boxes in given)
 
 
 def _layers(given: Any) -> Any:

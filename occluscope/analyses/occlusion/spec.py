@@ -245,7 +245,7 @@ SPEC: Final = AnalysisSpec(
         MetricSpec(
             "forward_equivalents",
             "Forward passes' worth",
-            "Multiplications done in convolutions, in whole forward passes: `windows` for 'naive', fewer for 'exact'.",
+            "Multiplications done, in whole forward passes: `windows` for 'naive', fewer for 'exact'.",
         ),
         MetricSpec("seconds", "Seconds", "Time that the windows took for this picture.", "s"),
     ),

@@ -232,7 +232,8 @@ def _layer_norm_function(call: Call) -> Translation | None:
 
 @rule(nn.Linear)
 def _linear(call: Call) -> Translation | None:
-    return Pointwise(call.target, layouts=("nhwc",)), [call.args[0]]
+    work = call.target.in_features * call.target.out_features
+    return Pointwise(call.target, layouts=("nhwc",), work=work), [call.args[0]]
 
 
 @rule(nn.MaxPool2d, functional.max_pool2d, torch.max_pool2d)

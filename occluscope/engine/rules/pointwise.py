@@ -20,7 +20,8 @@ class Pointwise(Operation):
 
     function: takes the inputs in order. layouts: orders of the axes under which that is so.
     gives: the layout of its value, where it changes it (a permutation of axes). activation: the same function
-    as one that a convolution before it can take over. is_sum: whether it adds its two inputs.
+    as one that a convolution before it can take over. is_sum: whether it adds its two inputs. work: multiplications
+    for each pixel, where there are many.
     """
 
     function: Callable[..., Any]
@@ -28,6 +29,7 @@ class Pointwise(Operation):
     gives: Layout | None = None
     activation: Activation | None = None
     is_sum: bool = False
+    work: int = 0
 
     def whole(self, *values: Any) -> Any:
         return self.function(*values)
@@ -55,6 +57,8 @@ class Pointwise(Operation):
             else (lambda batch, source=source: batch.values[source])
             for source in inputs
         ]
+        planner.work += self.work * place.y.place.size * place.x.place.size
+        planner.whole_work += self.work * place.y.length * place.x.length
         function = self.function
         field = Field(place.y, place.x, self.gives or place.layout)
         return Planned(field, lambda batch: function(*(read(batch) for read in reads)))

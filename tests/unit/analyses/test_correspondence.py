@@ -38,6 +38,11 @@ def test_distances_are_those_of_scipy() -> None:
     np.testing.assert_allclose(cosine(changes), cdist(changes, changes, "cosine"), atol=1e-5)
 
 
+def test_no_change_is_far_from_any() -> None:
+    changes = np.array([[0.0, 0.0], [1.0, 2.0], [2.0, 4.0]])
+    np.testing.assert_allclose(cosine(changes), [[1, 1, 1], [1, 0, 0], [1, 0, 0]], atol=1e-6)
+
+
 def blocks(of: np.ndarray, pictures: int, boxes: int) -> np.ndarray:
     return of.reshape(pictures, boxes, pictures, boxes)
 
@@ -157,6 +162,10 @@ def test_boxes_of_the_picture_lie_where_the_model_sees_them() -> None:
         ({"parts": FACE}, "params.parts", "for each picture"),
         ({"parts": [FACE, {}]}, "params.parts", "picture 1: give its parts"),
         ({"parts": [FACE, {"nose": [1, 2, 3]}]}, "params.parts", "picture 1, part 'nose'"),
+        ({"parts": [FACE, {"": [1, 2, 3, 4]}]}, "params.parts", "1 to 60 printable"),
+        ({"parts": [FACE, {"a\x00b": [1, 2, 3, 4]}]}, "params.parts", "1 to 60 printable"),
+        ({"parts": [FACE, {"\ud800": [1, 2, 3, 4]}]}, "params.parts", "1 to 60 printable"),
+        ({"parts": [FACE, {"x" * 61: [1, 2, 3, 4]}]}, "params.parts", "1 to 60 printable"),
         ({"parts": [FACE, {"nose": [5, 2, 3, 9]}]}, "params.parts", "top above bottom"),
         ({"parts": [FACE, {"nose": [0, 0, 0.5, 9]}]}, "params.parts", "whole pixels"),
         ({"parts": [FACE, {**FACE, "nose": [9, 9, 20, 20]}]}, "params.parts", "'nose' is in one picture only"),

@@ -307,3 +307,19 @@ def test_users_can_add_a_rule() -> None:
         assert relative_error(got, by_whole_passes(module, picture, grid, patches)) <= 1e-5
     finally:
         del RULES[Doubled]
+
+
+def test_work_that_is_always_whole_counts_as_such() -> None:
+    """Few of this network's multiplications are in its convolution, and the rest cannot be followed."""
+    grid = WindowGrid.over((32, 32), (4, 4), (8, 8))
+    mostly_linear = nn.Sequential(nn.Conv2d(3, 2, 1), nn.Flatten(), nn.Linear(2048, 500)).eval()
+    mostly_convolution = nn.Sequential(
+        nn.Conv2d(3, 64, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 5)
+    ).eval()
+    shares = []
+    for module in (mostly_linear, mostly_convolution):
+        network = IncrementalNetwork(module)
+        list(network.occluded(torch.randn(3, 32, 32), grid, lambda origins: torch.zeros(len(origins), 3, 4, 4)))
+        shares.append(network.passes / len(grid))
+    assert 0.98 < shares[0] <= 1
+    assert shares[1] == pytest.approx((36 * 64 * 27 + 320) / (900 * 64 * 27 + 320), rel=1e-6)
