@@ -54,7 +54,7 @@ def test_from_a_picture_to_its_heatmap(page: Page, stack: Stack, coffee: Path) -
     assert picture.evaluate("image => image.naturalHeight") == 400
     expect(page.locator("#pictures dl")).to_contain_text("Base probability")
     expect(page.locator("#pictures dl")).to_contain_text("0.9566")
-    expect(page.locator("#left")).to_contain_text("81 of 81 in")
+    expect(page.locator("#left")).to_contain_text("147 of 147 in")
 
 
 def test_drawing_can_be_changed(page: Page) -> None:
