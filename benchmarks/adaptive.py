@@ -10,7 +10,6 @@ import argparse
 import json
 import platform
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -25,7 +24,7 @@ from skimage import data
 from skimage.metrics import structural_similarity
 from sklearn.datasets import load_sample_image
 
-from benchmarks.occlusion import CAPTUM_BATCHES, RESULTS
+from benchmarks.occlusion import CAPTUM_BATCHES, RESULTS, seconds
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef, Outcome
 from occluscope.models import card
@@ -67,12 +66,6 @@ def captum(model: LoadedModel, picture: Picture, batch: int) -> None:
             x, sliding_window_shapes=(3, WINDOW, WINDOW), strides=(3, STRIDE, STRIDE), baselines=0, target=target,
             perturbations_per_eval=batch,
         )  # fmt: skip
-
-
-def seconds(run: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def probability_map(outcome: Outcome) -> np.ndarray:

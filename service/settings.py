@@ -47,6 +47,9 @@ class Settings(BaseSettings):
     progress_seconds: Annotated[float, Field(gt=0)] = Field(
         default=0.25, description="Shortest time between two writes of a unit's progress"
     )
+    preview_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=2.0, description="Seconds between two previews of what a running unit will give"
+    )
     reconcile_seconds: Annotated[float, Field(gt=0)] = Field(
         default=5.0, description="How often the reconciler looks for units that nobody was told of"
     )

@@ -135,7 +135,8 @@ class _Reporter:
         self._claim = claim
         self._lost = lost
         self._stopping = stopping
-        self._written = 0.0
+        self._preview_interval = config.preview_seconds
+        self._written = self._previewed = 0.0
 
     def __call__(self, steps_done: int, preview: Preview | None = None, /) -> None:
         if self._stopping.is_set():
@@ -143,9 +144,16 @@ class _Reporter:
         moment = time.monotonic()
         if moment - self._written >= self._interval:
             self._written = moment
-            self._write(steps_done, preview() if preview else [])
+            self._write(steps_done, self._shown(preview, moment))
         if self._lost.is_set():
             raise UnitAbortedError("the claim is gone")
+
+    def _shown(self, preview: Preview | None, moment: float) -> list[NamedResult]:
+        """The preview, if it is time for a new one."""
+        if preview is None or moment - self._previewed < self._preview_interval:
+            return []
+        self._previewed = moment
+        return preview()
 
     def _write(self, steps_done: int, previews: list[NamedResult]) -> None:
         try:

@@ -231,7 +231,7 @@ def _end_job_with_its_last_unit(session: Session, job_id: str) -> None:
     ended = select(Unit.id).where(Unit.job_id == job_id, Unit.state.in_(ENDED_UNIT))
     session.execute(delete(Artifact).where(Artifact.unit_id.in_(ended), Artifact.preview))
     units = session.execute(
-        select(Unit.state, Unit.error, Unit.role).where(Unit.job_id == job_id).order_by(Unit.position)
+        select(Unit.state, Unit.error, Unit.role, Unit.images).where(Unit.job_id == job_id).order_by(Unit.position)
     ).all()
     if any(unit.state not in ENDED_UNIT for unit in units):
         return
@@ -249,7 +249,7 @@ def _end_job_with_its_last_unit(session: Session, job_id: str) -> None:
         )
         return
     session.execute(update(Unit).where(Unit.job_id == job_id).values(kept=None))
-    errors = [unit.error for unit in units if unit.state == UnitState.FAILED]
+    errors = [(unit.images, unit.error) for unit in units if unit.state == UnitState.FAILED]
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.state == JobState.RUNNING)
@@ -267,12 +267,15 @@ def _needs_combining(session: Session, job_id: str, units: Sequence[tuple[str, s
     return bool(combines) and not was_made and any(state == UnitState.SUCCEEDED for state, _ in units)
 
 
-def _job_error(errors: Sequence[str | None], units: int) -> str | None:
+def _job_error(errors: Sequence[tuple[list[str], str | None]], units: int) -> str | None:
+    """errors: the pictures of each failed unit, and its reason."""
     if not errors:
         return None
+    images, reason = errors[0]
     if units == 1:
-        return errors[0]
-    return f"{len(errors)} of {units} units failed; the first: {errors[0]}"
+        return reason
+    which = f", of picture {images[0]}" if images else ""
+    return f"{len(errors)} of {units} units failed; the first{which}: {reason}"
 
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:

@@ -179,7 +179,8 @@ def test_a_job_ends_with_its_last_unit_and_fails_with_any(database: Database, su
     assert states(database, job_id) == ("failed", ["succeeded", "failed", "succeeded"])
     with database.reading() as session:
         job = session.get_one(Job, job_id)
-        assert job.error == "1 of 3 units failed; the first: reason"
+        failed = session.get_one(Unit, unit_ids[1]).images[0]
+        assert job.error == f"1 of 3 units failed; the first, of picture {failed}: reason"
         assert job.finished_at is not None
     assert rows(database) == 6  # what succeeded is kept
 
