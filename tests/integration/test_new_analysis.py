@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import occluscope
+from occluscope import analyses
 from occluscope.client import Client
 from service.stack import running_stack
 from tests.conftest import encode, random_picture
@@ -80,7 +81,7 @@ def test_an_analysis_is_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     with running_stack(tmp_path / "state") as stack, Client(stack.url) as client:
         described = {analysis["name"]: analysis for analysis in client.analyses()}
-        assert set(described) == {"brightness", "occlusion"}
+        assert set(described) == {"brightness", *analyses.names()}
         assert described["brightness"]["parameters"]["properties"]["factor"]["maximum"] == 3
 
         image = client.upload(encode(random_picture(1, (300, 200))))

@@ -233,7 +233,9 @@ def test_models_and_analyses_are_described(client: Client) -> None:
     model = client.model("efficientnet_lite0")
     assert model["labels"][967] == "espresso"
     assert {"name": "_conv_head", "type": "Conv2dStaticSamePadding", "shape": [1280, 7, 7]} in model["layers"]
-    (analysis,) = client.analyses()
+    described = {analysis["name"]: analysis for analysis in client.analyses()}
+    assert set(described) == {"correspondence", "occlusion"}
+    analysis = described["occlusion"]
     assert analysis["parameters"]["properties"]["window"]["default"] == [32, 32]
     assert {result["kind"] for result in analysis["results"]} == {"heatmap", "class_map", "curves", "table"}
 
