@@ -238,6 +238,8 @@ def _case(row: dict[str, Any]) -> tuple[str, int, int]:
 
 
 def _cell(column: str, value: Any) -> str:
+    if value is None:  # not measured
+        return "–"
     if column == "agreement":
         return f"{value:.0e}"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
