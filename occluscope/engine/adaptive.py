@@ -15,7 +15,7 @@ from scipy.ndimage import uniform_filter
 from scipy.spatial import cKDTree
 
 _CONTROLS: Final = 12  # windows that are run with and without the margin
-_COARSE: Final = 4  # every so manieth row and column is run first
+_COARSE: Final = 4  # every fourth row and column is run first
 _BATCHES: Final = 13  # refinements that the whole grid would take; each is a look at the error
 _SLOPES: Final = 5  # rows and columns over which steepness is averaged
 _GLOBAL_SPLINE: Final = 1000  # windows; with more, a spline goes through each place's neighbours only

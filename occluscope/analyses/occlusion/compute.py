@@ -86,8 +86,10 @@ class _Picture:
         self._feature = self._outputs.most_active(self._base, feature) if feature else None
         followed = [*self._targets, *([self._feature] if self._feature else [])]
         network = self._model.followed(layers) if params.method != "naive" else None
-        self._scanner = Scanner(self._module, network, self._outputs, followed, self._clear)
         self._done = 0  # steps of the sizes and curves before
+        self._scanner = Scanner(
+            self._module, network, self._outputs, followed, self._clear, lambda run: self._report(self._done + run)
+        )
         self._results: list[NamedResult] = []
         self._metrics: list[Metric] = []
 

@@ -1,7 +1,7 @@
 """occlusion: all windows of one size over one picture, by the method asked for."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -19,6 +19,7 @@ from occluscope.engine.incremental import IncrementalNetwork
 from occluscope.windows import WindowGrid
 
 _WAITING: Final = 8  # batches that a GPU may be ahead of what is read back from it: each reading waits for it
+_PORTION: Final = 128  # windows of an approximate map between two reports
 _PRECISION_WINDOWS: Final = 8  # windows over which the error of half precision is measured
 
 
@@ -41,7 +42,8 @@ class Scan:
 class Scanner:
     """How windows are run over one picture.
 
-    module: by whole passes; network: the same, followed; none where it cannot be.
+    module: by whole passes; network: the same, followed; none where it cannot be. tick: called with the number of
+    windows run whenever some have been, also where no scan is yielded yet.
     """
 
     module: nn.Module
@@ -49,7 +51,7 @@ class Scanner:
     outputs: Outputs
     targets: list[Target]
     clear: Tensor
-    _classes: dict[int, int] = field(default_factory=dict)
+    tick: Callable[[int], None] = lambda _windows: None
 
     def scan(self, params: OcclusionParameters, grid: WindowGrid, cover: Cover) -> Iterator[Scan]:
         """Run the windows; yields one and the same scan as it fills."""
@@ -82,9 +84,16 @@ class Scanner:
             else self._whole_passes(grid, cover)
         )
 
+        seen = np.zeros(len(grid), dtype=bool)
+
         def run(positions: np.ndarray, exact: bool) -> np.ndarray:
-            values, found.predicted[positions] = self._read(run_windows(positions, exact=exact))
-            return values
+            values = []
+            for part in np.split(positions, range(_PORTION, len(positions), _PORTION)):
+                read, found.predicted[part] = self._read(run_windows(part, exact=exact))
+                values.append(read)
+                seen[part] = True
+                self.tick(int(seen.sum()))
+            return np.concatenate(values)
 
         for approximation in approximate(run, grid.shape, params.tolerance):
             done = approximation.was_run

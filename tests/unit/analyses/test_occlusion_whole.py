@@ -182,3 +182,16 @@ def test_a_person_who_watches_sees_the_map_as_it_stands(lite0: LoadedModel, coff
     assert isinstance(last, Heatmap)
     assert np.isfinite(first.values).sum() == 8
     assert np.array_equal(last.values, values(outcome, "drop_map"))
+
+
+def test_an_approximate_map_reports_as_it_runs(lite0: LoadedModel, coffee: Picture) -> None:
+    reports: list[int] = []
+    params = SPEC.parse(
+        {"window": 16, "stride": 4, "method": "adaptive", "tolerance": 0.9, "insertion_deletion": False}
+    )
+    (unit,) = SPEC.plan(params, lite0.card, [ImageRef("a", 1, 1)], {})
+    outcome = analyses.compute("occlusion")(
+        lite0, [coffee], params, unit, lambda done, _preview=None: reports.append(done)
+    )
+    assert reports[0] <= 128 < reports[-1] == metrics(outcome)["windows_run"]
+    assert reports == sorted(reports)
