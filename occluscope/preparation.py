@@ -34,10 +34,12 @@ class Picture:
 
     rgb: uint8 [height, width, 3], what the model is shown, before normalisation.
     frame: where that lies on the original.
+    original: the whole picture at its own size, upright RGB.
     """
 
     rgb: np.ndarray
     frame: Frame
+    original: Image.Image
 
 
 class Preparation(BaseModel):
@@ -61,7 +63,7 @@ class Preparation(BaseModel):
         top, left = self._corner(*resized.size)
         height, width = self.crop
         cropped = resized.crop((left, top, left + width, top + height))
-        return Picture(np.array(cropped), self.frame(*picture.size))
+        return Picture(np.array(cropped), self.frame(*picture.size), picture)
 
     def frame(self, width: int, height: int) -> Frame:
         """What the input shows of an upright picture of this size, pixels."""

@@ -5,16 +5,18 @@ in place.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 def layer_outputs(module: nn.Module, batch: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
     """The outputs of some layers, by name. batch: [batch, channels, height, width]."""
     with torch.inference_mode():
-        _, found = _observed(module, batch, layers, torch.clone)
+        _, found = observed(module, batch, layers, lambda _name, output: output.clone())
     return found
 
 
@@ -30,19 +32,19 @@ class WithSums(nn.Module):
         self._layers = tuple(layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        outputs, sums = _observed(self.module, x, self._layers, lambda output: output.sum((2, 3)))
+        outputs, sums = observed(self.module, x, self._layers, lambda _name, output: output.sum((2, 3)))
         return torch.cat([outputs, *(sums[name] for name in self._layers)], dim=1)
 
 
-def _observed(
-    module: nn.Module, batch: Tensor, layers: Sequence[str], read: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The module's output, and what `read` makes of each layer's."""
-    found: dict[str, Tensor] = {}
+def observed(
+    module: nn.Module, batch: Tensor, layers: Sequence[str], read: Callable[[str, Tensor], T]
+) -> tuple[Tensor, dict[str, T]]:
+    """The module's output, and by name what `read` makes of each layer's name and output."""
+    found: dict[str, T] = {}
 
     def take(name: str) -> Any:
         def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            found[name] = read(output)
+            found[name] = read(name, output)
 
         return hook
 

@@ -1,7 +1,7 @@
 """What to do when memory runs out: go on with half as many windows at once."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ParamSpec, TypeVar
 
 import torch
@@ -31,3 +31,19 @@ def unless_out_of_memory(batch: int, run: Callable[P, T], *args: P.args, **kwarg
         torch.cuda.empty_cache()
     warnings.warn(f"out of memory with {batch} windows at once; going on with {batch // 2}", stacklevel=3)
     return None
+
+
+def in_batches(count: int, most: int, run: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
+    """Run all of `count` things, `most` at once; where memory runs out half as many.
+
+    Yields each batch's place and what `run` gave for it.
+    """
+    start = 0
+    while start < count:
+        part = slice(start, min(start + most, count))
+        result = unless_out_of_memory(part.stop - part.start, run, part)
+        if result is None:
+            most = (part.stop - part.start) // 2
+            continue
+        start = part.stop
+        yield part, result

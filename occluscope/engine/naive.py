@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from occluscope.engine.covers import Cover, covered
-from occluscope.engine.memory import unless_out_of_memory
+from occluscope.engine.memory import in_batches
 from occluscope.windows import WindowGrid
 
 CPU_BATCH: Final = 8  # windows; larger batches fall out of the processor's caches and run slower
@@ -34,18 +34,13 @@ def occluded_outputs(
     """
     most = batch_size or (CPU_BATCH if picture.device.type == "cpu" else GPU_BATCH)
     all_origins = torch.from_numpy(grid.origins()).to(picture.device)
-    pending = torch.arange(len(grid)) if positions is None else torch.from_numpy(positions)
-    while len(pending):
-        part = pending[:most]
-        outputs = unless_out_of_memory(most, _run, module, picture, all_origins[part], cover)
-        if outputs is None:
-            most //= 2
-            continue
-        pending = pending[most:]
-        yield part, outputs
+    places = torch.arange(len(grid)) if positions is None else torch.from_numpy(positions)
 
+    def run(part: slice) -> Tensor:
+        origins = all_origins[places[part]]
+        with torch.inference_mode():
+            outputs: Tensor = module(covered(picture, origins, cover(origins)))
+        return outputs
 
-def _run(module: nn.Module, picture: Tensor, origins: Tensor, cover: Cover) -> Tensor:
-    with torch.inference_mode():
-        outputs: Tensor = module(covered(picture, origins, cover(origins)))
-    return outputs
+    for part, outputs in in_batches(len(places), most, run):
+        yield places[part], outputs

@@ -63,6 +63,32 @@ class ModelCard(BaseModel):
         """The classes' names, by index."""
         return _labels(self.label_set)
 
+    def layer(self, name: str) -> Layer:
+        """One layer.
+
+        Raises
+        ------
+        LookupError
+            There is no such layer; the message offers close ones.
+        """
+        known = {layer.name: layer for layer in self.layers}
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=3)
+            hint = f"; close to it: {', '.join(close)}" if close else ""
+            raise LookupError(f"{self.name} has no layer '{_short(name)}'{hint}")
+        return known[name]
+
+    def unit_axis(self, layer: str) -> int:
+        """Which axis of a layer's shape counts its units; the others are places.
+
+        Raises
+        ------
+        LookupError
+            There is no such layer.
+        """
+        first = len(self.layer(layer).shape) in (1, 3) and not self.architecture.startswith(_CHANNELS_LAST)
+        return 0 if first else len(self.layer(layer).shape) - 1
+
     def map_channels(self, layer: str) -> int:
         """Number of channels of a layer that gives maps, [channels, height, width].
 
@@ -71,14 +97,10 @@ class ModelCard(BaseModel):
         LookupError
             There is no such layer, or it gives no maps with the channels first.
         """
-        shapes = {known.name: known.shape for known in self.layers}
-        if layer not in shapes:
-            close = difflib.get_close_matches(layer, shapes, n=3)
-            hint = f"; close to it: {', '.join(close)}" if close else ""
-            raise LookupError(f"{self.name} has no layer '{_short(layer)}'{hint}")
-        if layer not in {known.name for known in self.map_layers()}:
+        found = self.layer(layer)
+        if found not in self.map_layers():
             raise LookupError(f"layer '{layer}' of {self.name} gives no maps [channels, height, width]")
-        return shapes[layer][0]
+        return found.shape[0]
 
     def map_layers(self) -> list[Layer]:
         """The layers that give maps, [channels, height, width], in the order they run."""

@@ -32,8 +32,8 @@ class LoadedModel:
     _networks: dict[tuple[str, ...], IncrementalNetwork | None] = field(default_factory=dict, repr=False, compare=False)
 
     def tensor(self, rgb: np.ndarray) -> Tensor:
-        """Normalise a prepared picture: uint8 [height, width, 3] → [3, height, width] on the device."""
-        scaled = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.device).permute(2, 0, 1).float() / 255
+        """Normalise prepared pictures: uint8 [..., height, width, 3] → [..., 3, height, width] on the device."""
+        scaled = torch.from_numpy(np.ascontiguousarray(rgb)).to(self.device).movedim(-1, -3).float() / 255
         normal = (scaled - self._channels(self.card.preparation.mean)) / self._channels(self.card.preparation.std)
         return normal.to(self.dtype)
 

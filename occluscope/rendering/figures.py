@@ -12,7 +12,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 
 from occluscope.rendering.scale import Scale, colours_of_classes, scale_of_numbers
-from occluscope.results import ClassMap, Curves, GridGeometry, Heatmap, Series, Table
+from occluscope.results import ClassMap, Curves, GridGeometry, Heatmap, Matrix, Series, Strip, Table
 
 _WIDTH: Final = 6.4  # inches at `_DPI`
 _DPI: Final = 100
@@ -44,12 +44,21 @@ def class_map_figure(class_map: ClassMap, title: str, colormap: str | None = Non
 def curves_figure(curves: Curves, title: str) -> Figure:
     """Curves over their axis with their bands, a panel for each unit."""
     units = list(dict.fromkeys(series.unit for series in curves.series))
-    figure = Figure(figsize=(_WIDTH, 0.9 + 2.9 * len(units)), dpi=_DPI, layout="constrained")
-    panels = np.atleast_1d(figure.subplots(len(units), sharex=True))
+    heights = [2.9] * len(units)
+    if curves.strip:
+        heights.insert(0, _strip_height(curves.strip))
+    figure = Figure(figsize=(_WIDTH, 0.9 + sum(heights)), dpi=_DPI, layout="constrained")
+    panels = np.atleast_1d(figure.subplots(len(heights), height_ratios=heights))
+    if curves.strip:
+        _draw_strip(panels[0], curves, curves.strip)
+        panels = panels[1:]
+    for axes in panels[:-1]:
+        axes.sharex(panels[-1])
+        axes.tick_params(labelbottom=False)
     for axes, unit in zip(panels, units, strict=True):
-        for series in curves.series:
-            if series.unit == unit:
-                _draw_series(axes, curves, series)
+        together = [series for series in curves.series if series.unit == unit]
+        for number, series in enumerate(together):
+            _draw_series(axes, curves, series, 0.16 * (number - (len(together) - 1) / 2))
         axes.set_ylabel(unit or "")
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
@@ -61,17 +70,62 @@ def curves_figure(curves: Curves, title: str) -> Figure:
     return figure
 
 
-def _draw_series(axes: Axes, curves: Curves, series: Series) -> None:
-    """A line with its band; where the points have names, a mark each with its bar, the series side by side."""
+def _draw_series(axes: Axes, curves: Curves, series: Series, beside: float) -> None:
+    """A line with its band; where the points have names, a mark each with its bar, `beside` the others' marks."""
     low, high = series.low, series.high
     if curves.labels:
-        beside = 0.16 * ([one.name for one in curves.series].index(series.name) - (len(curves.series) - 1) / 2)
         bars = None if low is None or high is None else np.abs(np.stack([low, high]) - series.values)
-        axes.errorbar(curves.axis + beside, series.values, bars, fmt="o", capsize=4, markersize=5, label=series.name)
+        axes.errorbar(
+            curves.axis + beside, series.values, bars, fmt="o", capsize=4, markersize=5, label=_legend_name(series)
+        )
         return
-    (line,) = axes.plot(curves.axis, series.values, label=series.name, marker=".", markersize=3)
+    (line,) = axes.plot(curves.axis, series.values, label=_legend_name(series), marker=".", markersize=3)
     if low is not None and high is not None:
         axes.fill_between(curves.axis, low, high, color=line.get_color(), alpha=0.2, lw=0)
+
+
+def _legend_name(series: Series) -> str:
+    """Matplotlib keeps names that begin with an underscore, as layers' may, out of legends."""
+    return f" {series.name}" if series.name.startswith("_") else series.name
+
+
+def _strip_height(strip: Strip) -> float:
+    """Inches, when the pictures stand side by side over the width of the figure."""
+    _, height, width, _ = strip.pictures.shape
+    return float(_WIDTH * 0.87 / len(strip.places) * height / width + 0.2)
+
+
+def _draw_strip(axes: Axes, curves: Curves, strip: Strip) -> None:
+    """The pictures side by side, each over its place's number."""
+    axes.imshow(np.concatenate(list(strip.pictures), axis=1), aspect="equal")
+    width = strip.pictures.shape[2]
+    unit = {None: "", "°": "°", "×": "×"}.get(curves.axis_unit, f" {curves.axis_unit}")
+    names = [curves.labels[int(place)] if curves.labels else f"{place:g}{unit}" for place in strip.places]
+    axes.set_xticks((np.arange(len(strip.places)) + 0.5) * width, names, fontsize="small")
+    axes.set_yticks([])
+    axes.tick_params(length=0)
+    for edge in axes.spines.values():
+        edge.set_visible(False)
+
+
+def matrix_figure(matrix: Matrix, title: str, colormap: str | None = None) -> Figure:
+    """Numbers as colours, a strip for each row; where rows have different lengths, each over the whole width."""
+    rows = [values[np.isfinite(values)] for values in matrix.values]
+    ragged = len({len(row) for row in rows}) > 1
+    figure = Figure(figsize=(_WIDTH * 1.25, 1.5 + 0.45 * len(rows)), dpi=_DPI, layout="constrained")
+    axes = figure.add_subplot()
+    scale = scale_of_numbers(matrix.values, colormap)
+    for place, row in enumerate(rows):
+        edges = np.linspace(0, 1 if ragged else len(row), len(row) + 1)
+        axes.pcolormesh(edges, [place - 0.47, place + 0.47], row[None], cmap=scale.colormap, norm=scale.norm)
+    names = [f"{name} ({len(row):,})" if ragged else name for name, row in zip(matrix.rows, rows, strict=True)]
+    axes.set_yticks(np.arange(len(rows)), names, fontsize="small")
+    axes.invert_yaxis()
+    axes.set_xlabel(f"share of {matrix.columns}" if ragged else matrix.columns)
+    figure.colorbar(ScalarMappable(scale.norm, scale.colormap), ax=axes, fraction=0.046, pad=0.02)
+    caption = f"{matrix.caption} [{matrix.unit}]" if matrix.unit else matrix.caption
+    axes.set_title("\n".join(text for text in (title, caption) if text), fontsize="medium")
+    return figure
 
 
 def table_figure(table: Table, title: str) -> Figure:

@@ -8,9 +8,16 @@ from typing import Final
 from matplotlib.figure import Figure
 from PIL import Image
 
-from occluscope.rendering.figures import class_map_figure, curves_figure, heatmap_figure, rasterise, table_figure
+from occluscope.rendering.figures import (
+    class_map_figure,
+    curves_figure,
+    heatmap_figure,
+    matrix_figure,
+    rasterise,
+    table_figure,
+)
 from occluscope.rendering.overlay import overlay_class_map, overlay_heatmap
-from occluscope.results import ClassMap, Curves, Heatmap, Result, RgbImage, Table
+from occluscope.results import ClassMap, Curves, Heatmap, Matrix, Result, RgbImage, Table
 
 MAX_SIDE: Final = 4096  # pixels; an overlay's picture is drawn smaller beyond this
 _drawing = threading.Lock()  # matplotlib's text layout is not safe to use from two threads at once
@@ -82,6 +89,8 @@ def _figure(result: Result, options: DrawingOptions, title: str) -> Figure:
             figure = class_map_figure(result, title, options.colormap)
         case Curves():
             figure = curves_figure(result, title)
+        case Matrix():
+            figure = matrix_figure(result, title, options.colormap)
         case Table():
             figure = table_figure(result, title)
         case _:

@@ -4,14 +4,15 @@ API, store, worker and pages handle these kinds and never name an analysis.
 """
 
 from occluscope.results.class_map import ClassMap
-from occluscope.results.curves import Curves, Series
+from occluscope.results.curves import Curves, Series, Strip
 from occluscope.results.grid import GridGeometry
 from occluscope.results.heatmap import Heatmap
 from occluscope.results.image import RgbImage
 from occluscope.results.kind import Metric, NamedResult, Packed, Result
+from occluscope.results.matrix import Matrix
 from occluscope.results.table import Column, Table
 
-KINDS: dict[str, type[Result]] = {kind.kind: kind for kind in (Heatmap, ClassMap, Curves, Table, RgbImage)}
+KINDS: dict[str, type[Result]] = {kind.kind: kind for kind in (Heatmap, ClassMap, Curves, Matrix, Table, RgbImage)}
 
 
 def unpack(kind: str, packed: Packed) -> Result:
@@ -26,12 +27,14 @@ __all__ = [
     "Curves",
     "GridGeometry",
     "Heatmap",
+    "Matrix",
     "Metric",
     "NamedResult",
     "Packed",
     "Result",
     "RgbImage",
     "Series",
+    "Strip",
     "Table",
     "unpack",
 ]

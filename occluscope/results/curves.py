@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from occluscope.results.image import as_base64, from_base64
 from occluscope.results.kind import Json, Packed, Result
 
 
@@ -32,11 +33,30 @@ class Series:
 
 
 @dataclass(frozen=True)
+class Strip:
+    """Pictures of some places of an axis. places: on it, ascending. pictures: uint8 [places, height, width, 3]."""
+
+    places: tuple[float, ...]
+    pictures: np.ndarray
+
+    def to_json(self) -> Json:
+        """The pictures side by side, as one PNG in base64."""
+        return {"places": list(self.places), "png": as_base64(np.concatenate(list(self.pictures), axis=1))}
+
+    @classmethod
+    def from_json(cls, content: Json) -> Self:
+        """Rebuild from `to_json`."""
+        beside = from_base64(content["png"])
+        return cls(tuple(content["places"]), np.stack(np.split(beside, len(content["places"]), axis=1)))
+
+
+@dataclass(frozen=True)
 class Curves(Result):
     """Series over one axis.
 
     axis: float [points]; axis_name, axis_unit: what it counts. caption: what the curves show, in words.
     labels: names of the points where the axis counts nothing; their places are 0, 1, 2, …
+    strip: what some places look like.
     """
 
     kind: ClassVar[str] = "curves"
@@ -48,6 +68,7 @@ class Curves(Result):
     series: tuple[Series, ...]
     caption: str
     labels: tuple[str, ...] | None = None
+    strip: Strip | None = None
 
     def pack(self) -> Packed:
         """The array is float64 [1 + rows, points]: the axis, then every series with its band."""
@@ -55,6 +76,7 @@ class Curves(Result):
             "axis": {"name": self.axis_name, "unit": self.axis_unit, "labels": self.labels},
             "series": [{"name": one.name, "unit": one.unit, "band": one.low is not None} for one in self.series],
             "caption": self.caption,
+            "strip": self.strip and self.strip.to_json(),
         }
         rows = [self.axis, *(values for one in self.series for _, values in one.rows())]
         return Packed(meta, np.stack([np.asarray(row, dtype=np.float64) for row in rows]))
@@ -70,7 +92,8 @@ class Curves(Result):
         )
         labels = meta["axis"].get("labels")
         names = None if labels is None else tuple(labels)
-        return cls(axis, meta["axis"]["name"], meta["axis"]["unit"], series, meta["caption"], names)
+        strip = Strip.from_json(meta["strip"]) if meta.get("strip") else None
+        return cls(axis, meta["axis"]["name"], meta["axis"]["unit"], series, meta["caption"], names, strip)
 
     def to_json(self) -> Json:
         series = [
@@ -85,7 +108,8 @@ class Curves(Result):
         ]
         places = _numbers(self.axis)
         axis = {"name": self.axis_name, "unit": self.axis_unit, "values": places, "labels": self.labels}
-        return {"kind": self.kind, "axis": axis, "series": series, "caption": self.caption}
+        strip = self.strip and self.strip.to_json()
+        return {"kind": self.kind, "axis": axis, "series": series, "caption": self.caption, "strip": strip}
 
     def to_csv(self) -> str:
         columns = [row for one in self.series for row in one.rows()]

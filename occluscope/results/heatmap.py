@@ -1,12 +1,12 @@
 """heatmap: a 2-D map of float32 numbers with its geometry."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 
 from occluscope.results.grid import GridGeometry
-from occluscope.results.kind import Json, Packed, Result
+from occluscope.results.kind import Json, Packed, Result, shortest
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,7 @@ class Heatmap(Result):
         return cls(packed.array, geometry, packed.meta["unit"], packed.meta["caption"])
 
     def to_json(self) -> Json:
-        return {"kind": self.kind, **self.pack().meta, "values": _shortest(self.values)}
+        return {"kind": self.kind, **self.pack().meta, "values": shortest(self.values)}
 
     def to_csv(self) -> str:
         return "\n".join([f"y,x,{self.unit}", *self.geometry.csv_rows(self.values)]) + "\n"
-
-
-def _shortest(values: np.ndarray) -> list[list[Any]]:
-    """Nested lists whose decimals are the shortest that give the same float32 back; NaN as None."""
-    shortest = values.astype(str).astype(object)
-    flat = [None if text == "nan" else float(text) for text in shortest.ravel()]
-    columns = values.shape[1]
-    return [flat[start : start + columns] for start in range(0, len(flat), columns)]

@@ -31,11 +31,26 @@ class RgbImage(Result):
 
     def to_json(self) -> Json:
         """The pixels as a PNG in base64."""
-        buffer = io.BytesIO()
-        Image.fromarray(self.rgb).save(buffer, "PNG")
         height, width = self.rgb.shape[:2]
-        encoded = base64.b64encode(buffer.getvalue()).decode()
-        return {"kind": self.kind, "height": height, "width": width, "caption": self.caption, "png": encoded}
+        return {
+            "kind": self.kind,
+            "height": height,
+            "width": width,
+            "caption": self.caption,
+            "png": as_base64(self.rgb),
+        }
 
     def to_csv(self) -> str:
         raise TypeError("an image is given as a picture, not as rows")
+
+
+def as_base64(rgb: np.ndarray) -> str:
+    """Pixels, uint8 [height, width, 3], as a PNG in base64."""
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def from_base64(png: str) -> np.ndarray:
+    """Back from `as_base64`."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))

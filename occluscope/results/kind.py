@@ -76,3 +76,11 @@ class Metric:
     unit: str | None = None
     image: str | None = None
     variant: str = ""
+
+
+def shortest(values: np.ndarray) -> list[list[Any]]:
+    """Nested lists whose decimals are the shortest that give the same float32 back; NaN as None."""
+    shortest = values.astype(str).astype(object)
+    flat = [None if text == "nan" else float(text) for text in shortest.ravel()]
+    columns = values.shape[1]
+    return [flat[start : start + columns] for start in range(0, len(flat), columns)]

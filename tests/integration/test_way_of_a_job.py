@@ -234,7 +234,7 @@ def test_models_and_analyses_are_described(client: Client) -> None:
     assert model["labels"][967] == "espresso"
     assert {"name": "_conv_head", "type": "Conv2dStaticSamePadding", "shape": [1280, 7, 7]} in model["layers"]
     described = {analysis["name"]: analysis for analysis in client.analyses()}
-    assert set(described) == {"correspondence", "occlusion"}
+    assert set(described) == {"correspondence", "invariance", "occlusion"}
     analysis = described["occlusion"]
     assert analysis["parameters"]["properties"]["window"]["default"] == [32, 32]
     assert {result["kind"] for result in analysis["results"]} == {"heatmap", "class_map", "curves", "table"}

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from occluscope.analyses.contract import Outcome, Part, Report, Unit
 from occluscope.analyses.correspondence.distances import Comparison, compare, cosine, hamming
-from occluscope.analyses.correspondence.spec import CorrespondenceParameters, layer_names, on_input, part_names
+from occluscope.analyses.correspondence.spec import CorrespondenceParameters, on_input, part_names
+from occluscope.analyses.layer_choice import layer_names
 from occluscope.engine.layers import layer_outputs
+from occluscope.engine.memory import in_batches
 from occluscope.models.card import ModelCard
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
@@ -37,7 +39,7 @@ def compute(
     """
     (picture,), card = pictures, model.card
     boxes = _boxes(params, unit, picture, card.input_size)
-    layers = layer_names(params, card)
+    layers = layer_names(params.layers, card)
     clear = model.tensor(picture.rgb)
     base = layer_outputs(model.module, clear[None], layers)
     report(1)
@@ -45,15 +47,18 @@ def compute(
     done = 1
     for name, places in boxes.items():
         changes: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-        for start in range(0, len(places), _BATCH):
-            part = places[start : start + _BATCH]
-            copies = clear.expand(len(part), -1, -1, -1).clone(memory_format=torch.channels_last)
-            for copy, (top, left, bottom, right) in zip(copies, part, strict=True):
+
+        def run(part: slice, places: list[Box] = places) -> dict[str, Tensor]:
+            copies = clear.expand(len(places[part]), -1, -1, -1).clone(memory_format=torch.channels_last)
+            for copy, (top, left, bottom, right) in zip(copies, places[part], strict=True):
                 copy[:, top:bottom, left:right] = 0  # the normalisation mean: Zeiler & Fergus's grey
-            for layer, features in layer_outputs(model.module, copies, layers).items():
-                changes[layer].append(base[layer].double() - features.double())
-            done += len(part)
-            report(done)
+            return layer_outputs(model.module, copies, layers)
+
+        for part, features in in_batches(len(places), _BATCH, run):
+            for layer in layers:
+                changes[layer].append(base[layer].double() - features[layer].double())
+            report(done + part.stop)
+        done += len(places)
         for layer in layers:
             change = torch.cat(changes[layer]).flatten(1)
             change[change.abs() <= _ROUNDING * float(base[layer].abs().max())] = 0
@@ -69,7 +74,7 @@ def combine(card: ModelCard, params: CorrespondenceParameters, parts: Sequence[P
     rows: list[tuple[Any, ...]] = []
     metrics: list[Metric] = []
     found: dict[str, list[tuple[str, Comparison]]] = {}
-    layers = layer_names(params, card)
+    layers = layer_names(params.layers, card)
     for layer in layers:
         for name in part_names(params):
             having = [part for part in parts if name in part.unit.payload["parts"]]

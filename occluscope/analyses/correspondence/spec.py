@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from occluscope.analyses import layer_choice
 from occluscope.analyses.contract import AnalysisSpec, ImageRef, MetricSpec, Parameters, ResultSpec, Unit
+from occluscope.analyses.layer_choice import Layers, layer_errors
 from occluscope.errors import FieldError, InvalidInputError
 from occluscope.models.card import ModelCard
 from occluscope.preparation import Frame
@@ -13,10 +15,8 @@ from occluscope.windows import Box
 
 MAX_PARTS: Final = 16
 MAX_NAME: Final = 60  # characters
-MAX_LAYERS: Final = 8
 MAX_DRAWS: Final = 50
 MAX_FEATURES: Final = 2**19  # of one layer; its differences are kept for every box of every picture
-_NO_LAYERS: Final = ("ZeroPad2d", "ConstantPad2d", "Identity", "Dropout", "Dropout2d")  # count nothing as depth
 _MAX_EDGE: Final = 100_000  # pixels
 
 Parts = dict[str, tuple[int, int, int, int]]
@@ -39,17 +39,6 @@ def _parts(given: Any) -> Any:
                     "top above bottom, left before right"
                 )
     return tuple({name: tuple(box) for name, box in boxes.items()} for boxes in given)
-
-
-def _layers(given: Any) -> Any:
-    return tuple(given) if isinstance(given, list) else given
-
-
-def _known_depths(layers: tuple[str | float, ...]) -> tuple[str | float, ...]:
-    for layer in layers:
-        if isinstance(layer, float | int) and not 0 <= layer <= 1:
-            raise ValueError(f"a depth is from 0 (first) to 1 (last), and {layer} is not")
-    return layers
 
 
 class CorrespondenceParameters(Parameters):
@@ -77,16 +66,8 @@ class CorrespondenceParameters(Parameters):
         description='The named parts, one object for each picture in the job\'s order: [{"left eye": [top, left, '
         'bottom, right], "nose": […]}, …]; pixels of the original picture, upright, the last two just outside.',
     )
-    layers: Annotated[
-        tuple[str | float | int, ...],
-        BeforeValidator(_layers),
-        Field(min_length=1, max_length=MAX_LAYERS),
-        AfterValidator(_known_depths),
-    ] = Field(
-        default=(0.6, "last"),
-        title="Layers",
-        description="Where features are compared: names from the model's card, 'first', 'last', or a depth from 0 to 1 "
-        "among the layers that give maps.",
+    layers: Layers = Field(
+        default=(0.6, "last"), title="Layers", description=f"Where features are compared: {layer_choice.DESCRIPTION}"
     )
     random_draws: int = Field(
         default=5,
@@ -116,7 +97,7 @@ def plan(
         There are fewer than two pictures, parts are not given for each of them, a part lies outside what the model
         sees, occurs in one picture only, or a layer is none of the model's.
     """
-    errors = [*_layer_errors(params, card)]
+    errors = layer_errors(params.layers, card, MAX_FEATURES)
     if len(images) < 2:
         errors.append(FieldError("images", "correspondence compares pictures: give at least two"))
     if len(params.parts) != len(images):
@@ -150,26 +131,6 @@ def part_names(params: CorrespondenceParameters) -> list[str]:
     return list(dict.fromkeys(name for boxes in params.parts for name in boxes))
 
 
-def layer_names(params: CorrespondenceParameters, card: ModelCard) -> list[str]:
-    """The layers' names in the card.
-
-    Raises
-    ------
-    LookupError
-        A layer is none of the model's, or gives no maps.
-    """
-    maps = [layer for layer in card.map_layers() if layer.type not in _NO_LAYERS]
-    found = []
-    for wanted in params.layers:
-        if isinstance(wanted, str) and wanted not in {"first", "last"}:
-            card.map_channels(wanted)
-            found.append(wanted)
-        else:
-            depth = {"first": 0.0, "last": 1.0}.get(wanted) if isinstance(wanted, str) else float(wanted)
-            found.append(maps[round((depth or 0.0) * (len(maps) - 1))].name)
-    return list(dict.fromkeys(found))
-
-
 def on_input(box: Box, frame: Frame, input_size: tuple[int, int]) -> Box | None:
     """A box of the original picture on the model's input, at least one pixel each way; none where it is not seen."""
     top, left, bottom, right = box
@@ -181,19 +142,6 @@ def on_input(box: Box, frame: Frame, input_size: tuple[int, int]) -> Box | None:
     if y[1] <= 0 or x[1] <= 0 or near[0] >= far[0] or near[1] >= far[1]:
         return None
     return (*near, *far)
-
-
-def _layer_errors(params: CorrespondenceParameters, card: ModelCard) -> list[FieldError]:
-    try:
-        names = layer_names(params, card)
-    except LookupError as error:
-        return [FieldError("params.layers", str(error.args[0]))]
-    sizes = {layer.name: layer.features for layer in card.layers}
-    return [
-        FieldError("params.layers", f"layer '{name}' has {sizes[name]:,} features; the limit is {MAX_FEATURES:,}")
-        for name in names
-        if sizes[name] > MAX_FEATURES
-    ]
 
 
 SPEC: Final = AnalysisSpec(

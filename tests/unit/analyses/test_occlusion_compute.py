@@ -65,7 +65,7 @@ def analytic(size: tuple[int, int], channel: int = 1, scale: float = 0.01) -> Lo
 
 
 def whole(picture: Image.Image) -> Picture:
-    return Picture(np.array(picture), Frame(0, 0, picture.width, picture.height))
+    return Picture(np.array(picture), Frame(0, 0, picture.width, picture.height), picture)
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ from occluscope.results import (
     Curves,
     GridGeometry,
     Heatmap,
+    Matrix,
     Packed,
     Result,
     RgbImage,
     Series,
+    Strip,
     Table,
     unpack,
 )
@@ -40,7 +42,9 @@ RESULTS: dict[str, Result] = {
             Series("distance", np.array([0.0, 1 / 3, 2.0])),
         ),
         "turned",
+        strip=Strip((0.0, 1.0), np.arange(2 * 3 * 4 * 3, dtype=np.uint8).reshape(2, 3, 4, 3)),
     ),
+    "matrix": Matrix(VALUES, tuple("abcd"), "units", None, "how much"),
     "image": RgbImage(np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3), "boxes"),
     "table": Table(
         (Column("label", "text"), Column("p", "number", "probability")), (("a, b", 0.1), ("c", None)), "caption"
@@ -89,6 +93,23 @@ def test_curves_csv_has_a_column_for_the_axis_and_every_line() -> None:
     assert rows[0] == ["angle", "p", "p, low", "p, high", "distance"]
     assert rows[2] == ["0.5", "", "0.0", "0.8", repr(1 / 3)]
     assert len(rows) == 4
+
+
+def test_a_matrix_csv_has_a_line_for_every_row() -> None:
+    rows = list(csv.reader(io.StringIO(RESULTS["matrix"].to_csv())))
+    assert rows[0] == ["row", *map(str, range(SHAPE[1]))]
+    assert [row[0] for row in rows[1:]] == list("abcd")
+    read = np.array([[np.float32(value or "nan") for value in row[1:]] for row in rows[1:]])
+    assert np.array_equal(read, VALUES, equal_nan=True)
+
+
+def test_a_strip_comes_back_picture_by_picture() -> None:
+    curves = RESULTS["curves"]
+    assert isinstance(curves, Curves)
+    assert curves.strip is not None
+    back = Strip.from_json(curves.strip.to_json())
+    assert back.places == curves.strip.places
+    assert np.array_equal(back.pictures, curves.strip.pictures)
 
 
 def test_a_table_has_no_array() -> None:

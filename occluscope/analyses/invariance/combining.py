@@ -1,0 +1,117 @@
+"""invariance: brings all pictures together; numpy alone."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from occluscope.analyses.contract import Outcome, Part, Report
+from occluscope.analyses.invariance import measures
+from occluscope.analyses.invariance.responses import AUGMENTATION_COLUMNS, Response
+from occluscope.analyses.invariance.spec import ChosenFamily, InvarianceParameters
+from occluscope.analyses.layer_choice import layer_names
+from occluscope.models.card import ModelCard
+from occluscope.results import Column, Matrix, Metric, NamedResult, Table
+
+_LAYER_COLUMNS: Final = (
+    Column("family", "text"), Column("layer", "text"), Column("euclidean", "number"), Column("cosine", "number"),
+    Column("invariance_score", "number"), Column("normalised_variance", "number"), Column("local_firing", "number"),
+)  # fmt: skip
+
+
+def combine(card: ModelCard, params: InvarianceParameters, parts: Sequence[Part], report: Report) -> Outcome:
+    """Means over pictures with their bands; what the weakest family calls for; measures that take several pictures."""
+    layers = tuple(layer_names(params.layers, card))
+    between = _between_pictures(parts, layers)
+    results: list[NamedResult] = []
+    metrics: list[Metric] = []
+    rows: list[tuple[Any, ...]] = []
+    units: list[NamedResult] = []
+    means = []
+    for chosen in params.families:
+        responses = [_response(part, chosen, layers) for part in parts]
+        mean = _over_pictures(responses, np.mean)
+        means.append(mean)
+        if len(parts) > 1:
+            caption = f"mean over {len(parts)} pictures ± standard deviation"
+            curves = mean.curves("p of the target", caption, spread=_over_pictures(responses, np.std))
+            results.append(NamedResult("mean_curves", curves, None, chosen.family))
+            metrics += mean.metrics(None)
+        of_units = _UnitMeasures(parts, chosen, layers)
+        units += of_units.results()
+        moved = np.delete(mean.distances, mean.identity, axis=2).mean(axis=2)
+        for layer, (euclidean, cosine) in zip(layers, moved.tolist(), strict=True):
+            score = 1 - euclidean / between[layer] if between else None
+            rows.append((chosen.family, layer, euclidean, cosine, score, *of_units.typical(layer)))
+            if score is not None:
+                metrics.append(Metric("invariance_score", score, None, None, f"{chosen.family} · {layer}"))
+    weakest_first = sorted(means, key=Response.kept_share)
+    augmentations = tuple(mean.augmentation(card.input_size) for mean in weakest_first)
+    results.append(NamedResult("augmentations", Table(AUGMENTATION_COLUMNS, augmentations, "the weakest family first")))
+    results.append(NamedResult("layers", Table(_LAYER_COLUMNS, tuple(rows), "mean over pictures and strengths")))
+    report(1)
+    return Outcome([*results, *units], metrics)
+
+
+def _response(part: Part, chosen: ChosenFamily, layers: tuple[str, ...]) -> Response:
+    probability, distances = (part.kept[f"{chosen.family}/{what}"] for what in ("probability", "distances"))
+    return Response(chosen, layers, probability, distances)
+
+
+def _over_pictures(responses: list[Response], over: Any) -> Response:
+    probability, distances = (
+        over(np.stack([getattr(one, what) for one in responses]), axis=0) for what in ("probability", "distances")
+    )
+    return Response(responses[0].chosen, responses[0].layers, probability, distances)
+
+
+def _between_pictures(parts: Sequence[Part], layers: tuple[str, ...]) -> dict[str, float] | None:
+    """By layer the mean distance between different pictures; none where there are not two, or they do not differ."""
+    compared = [part for part in parts if part.unit.payload["compared"]]
+    if len(compared) < 2:
+        return None
+    found = {layer: measures.mean_distance([part.kept[f"{layer}/features"] for part in compared]) for layer in layers}
+    return found if all(distance > 0 for distance in found.values()) else None
+
+
+class _UnitMeasures:
+    """Of one family the measures of each layer's units; nothing of a single picture."""
+
+    def __init__(self, parts: Sequence[Part], chosen: ChosenFamily, layers: tuple[str, ...]) -> None:
+        self._chosen = chosen
+        self._variance: dict[str, np.ndarray] = {}
+        self._firing: dict[str, np.ndarray] = {}
+        for layer in layers if len(parts) > 1 else ():
+            activations = np.stack([part.kept[f"{chosen.family}/{layer}/units"] for part in parts])
+            self._variance[layer] = measures.normalised_variance(activations)
+            self._firing[layer] = measures.local_firing(activations, chosen.identity())
+
+    def typical(self, layer: str) -> tuple[float | None, float | None]:
+        """Of the layer's units the median normalised variance and the mean local firing."""
+        return _over_units(np.nanmedian, self._variance.get(layer)), _over_units(np.nanmean, self._firing.get(layer))
+
+    def results(self) -> list[NamedResult]:
+        """The units of all layers, each layer's from the most invariant to the least."""
+        if not self._variance:
+            return []
+        variance = self._matrix(
+            self._variance, "normalised variance", "deviation over changes ÷ over pictures", falling=False
+        )
+        firing = self._matrix(self._firing, "copies on which a unit still fires", "share of copies", falling=True)
+        return [
+            NamedResult("unit_variance", variance, None, self._chosen.family),
+            NamedResult("unit_firing", firing, None, self._chosen.family),
+        ]
+
+    def _matrix(self, of_layers: dict[str, np.ndarray], caption: str, unit: str, *, falling: bool) -> Matrix:
+        """Each layer's values in order, NaN behind its last."""
+        rows = np.full((len(of_layers), max(map(len, of_layers.values()))), np.nan, dtype=np.float32)
+        for row, values in zip(rows, of_layers.values(), strict=True):
+            known = np.sort(values[np.isfinite(values)])
+            row[: len(known)] = known[::-1] if falling else known
+        columns = "units, the most invariant first"
+        return Matrix(rows, tuple(of_layers), columns, unit, f"{self._chosen.about.title}: {caption}")
+
+
+def _over_units(typical: Any, values: np.ndarray | None) -> float | None:
+    return None if values is None or np.isnan(values).all() else float(typical(values))

@@ -1,0 +1,110 @@
+"""How the model responds to one family: its curves, the numbers taken from them, and how to train against it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+
+from occluscope.analyses.invariance import measures
+from occluscope.analyses.invariance.families import FLIPS, Family, once_round
+from occluscope.analyses.invariance.spec import ChosenFamily
+from occluscope.results import Column, Curves, Metric, Series, Strip
+
+DISTANCES: Final = ("Euclidean", "cosine")
+AUGMENTATION_COLUMNS: Final = (
+    Column("family", "text"), Column("from", "number"), Column("to", "number"), Column("unit", "text"),
+    Column("kept", "number"), Column("tolerance_below", "number"), Column("tolerance_above", "number"),
+    Column("augmentation", "text"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Response:
+    """Of one picture, or the mean over several.
+
+    probability: of the target, float64 [strengths]. distances: of the layers' features from the unchanged picture's,
+    float64 [layers, Euclidean and cosine, strengths].
+    """
+
+    chosen: ChosenFamily
+    layers: tuple[str, ...]
+    probability: np.ndarray
+    distances: np.ndarray
+
+    @property
+    def family(self) -> Family:
+        """What the family is."""
+        return self.chosen.about
+
+    @cached_property
+    def strengths(self) -> np.ndarray:
+        """In ascending order."""
+        return self.chosen.strengths()
+
+    @cached_property
+    def identity(self) -> int:
+        """Place of the unchanged picture among the strengths."""
+        return self.chosen.identity()
+
+    def curves(self, target: str, caption: str, strip: Strip | None = None, spread: "Response | None" = None) -> Curves:
+        """The probability and every layer's distances. spread: half the height of the bands."""
+        beside = spread or self
+
+        def series(name: str, values: np.ndarray, unit: str, half: np.ndarray) -> Series:
+            most = 1.0 if unit == "probability" else np.inf
+            band = ((values - half).clip(min=0), (values + half).clip(max=most)) if spread else ()
+            return Series(name, values, unit, *band)
+
+        found = [series(target, self.probability, "probability", beside.probability)]
+        for number, measure in enumerate(DISTANCES):
+            found += [
+                series(
+                    f"{layer} ({measure})",
+                    self.distances[place, number],
+                    f"{measure} distance",
+                    beside.distances[place, number],
+                )
+                for place, layer in enumerate(self.layers)
+            ]
+        labels = FLIPS if self.family.name == "flip" else None
+        return Curves(self.strengths, self.family.title, self.family.unit, tuple(found), caption, labels, strip)
+
+    def metrics(self, image: str | None) -> list[Metric]:
+        """Area, tolerances, and of a full turn the order of symmetry of every curve; flips have none of them."""
+        name = self.family.name
+        if name == "flip":
+            return []
+        found = [Metric("probability_area", self._mean_probability(), "probability", image, name)]
+        found += [
+            Metric(f"tolerance_{side}", value, self.family.unit, image, name)
+            for side, value in zip(("below", "above"), self._tolerance(), strict=True)
+            if value is not None
+        ]
+        points = once_round(self.family, self.strengths)
+        of = {"": self.probability, **{f" · {layer}": self.distances[n, 0] for n, layer in enumerate(self.layers)}}
+        for what, values in of.items() if points else ():
+            symmetry = measures.rotational_symmetry(values[:points])
+            found.append(Metric("symmetry_order", float(symmetry.order), None, image, name + what))
+            found.append(Metric("symmetry_strength", symmetry.strength, None, image, name + what))
+        return found
+
+    def kept_share(self) -> float:
+        """Of the unchanged picture's probability the share that is kept on average over the range."""
+        return self._mean_probability() / max(float(self.probability[self.identity]), np.finfo(float).tiny)
+
+    def augmentation(self, input_size: tuple[int, int]) -> tuple[Any, ...]:
+        """A row of `AUGMENTATION_COLUMNS`."""
+        family, reach = self.family, self.chosen.reach
+        code = family.augmentation(reach, input_size)
+        return family.name, *reach, family.unit, self.kept_share(), *self._tolerance(), code
+
+    def _mean_probability(self) -> float:
+        if self.family.name == "flip":
+            return float(self.probability.mean())
+        return measures.area(self.strengths, self.probability)
+
+    def _tolerance(self) -> tuple[float | None, float | None]:
+        if self.family.name == "flip":
+            return None, None
+        return measures.tolerance(self.strengths, self.probability, self.identity)

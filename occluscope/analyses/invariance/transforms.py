@@ -1,0 +1,237 @@
+"""Changed copies of a picture, as the model would see them.
+
+Movements are resampled once, from the picture at its original size, with the filter that prepared the unchanged one:
+nothing blurs that need not, nothing aliases, and what lies beyond the model's view comes in. Changes of colour, blur,
+noise and JPEG are those of what the model sees.
+"""
+
+import io
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from scipy.ndimage import convolve1d, gaussian_filter
+from torchvision.transforms.v2 import functional
+
+from occluscope.analyses.invariance.families import Family, FamilyName
+from occluscope.preparation import Picture, Preparation
+
+Fill = Literal["grey", "edge", "reflect"]
+Affine = np.ndarray  # float64 [2, 3]: (x, y, 1) of the input, borders of pixels counted → (x, y) of a picture
+_REACH: Final = 3  # pixels around a region that filters read
+_GAP: Final = 3.0  # pixels of the picture that are left for each of the input's when it is made smaller beforehand
+_FINEST: Final = 2.0  # pixels of the working picture for each of the input's, at most
+_CUBIC: Final = -0.5  # Pillow's bicubic filter (Keys 1981)
+
+
+class Transformations:
+    """Copies of one picture. seed: of the noise, the same at every strength but for its size."""
+
+    def __init__(self, picture: Picture, preparation: Preparation, fill: Fill, seed: int) -> None:
+        self._picture, self._preparation, self._fill, self._seed = picture, preparation, fill, seed
+        self._height, self._width = preparation.crop
+        frame = picture.frame
+        self._scale = np.array([(frame.right - frame.left) / self._width, (frame.bottom - frame.top) / self._height])
+        self._corner = np.array([frame.left, frame.top])
+        self._colours: dict[str, Callable[[float], np.ndarray]] = {
+            "brightness": lambda by: self._torchvision(functional.adjust_brightness, by),
+            "contrast": lambda by: self._torchvision(functional.adjust_contrast, by),
+            "saturation": lambda by: self._torchvision(functional.adjust_saturation, by),
+            "hue": lambda by: self._torchvision(functional.adjust_hue, by / 360),
+            "blur": self._blurred,
+            "noise": self._noisy,
+            "jpeg": self._compressed,
+            "flip": self._flipped,
+        }
+
+    def copies(self, family: Family, strengths: np.ndarray) -> Iterator[np.ndarray]:
+        """One copy for each strength: uint8 [height, width, 3]; at the identity the prepared picture itself."""
+        maps = {float(by): self._inverse(family.name, by) for by in strengths if by != family.identity}
+        changed: Callable[[float], np.ndarray]
+        if family.name in self._colours:
+            changed = self._colours[family.name]
+        elif not maps:
+            changed = lambda _by: self._picture.rgb  # noqa: E731 - nothing but identities was asked for
+        elif all(inverse[0, 1] == inverse[1, 0] == 0 for inverse in maps.values()):
+            changed = self._upright(maps)
+        else:
+            changed = self._turned(maps)
+        for by in strengths:
+            yield self._picture.rgb if by == family.identity else changed(float(by))
+
+    def _inverse(self, name: FamilyName, by: float) -> Affine:
+        """For a place of the copy the place of the unchanged input that is seen there; about the centre."""
+        linear, shift = np.eye(2), np.zeros(2)
+        match name:
+            case "translate_x":
+                shift = np.array([-by, 0])
+            case "translate_y":
+                shift = np.array([0, -by])
+            case "scale":
+                linear = np.eye(2) / by
+            case "rotate":
+                cos, sin = np.cos(np.deg2rad(by)), np.sin(np.deg2rad(by))
+                linear = np.array([[cos, -sin], [sin, cos]])
+            case "shear":
+                linear = np.array([[1, -np.tan(np.deg2rad(by))], [0, 1]])
+            case _:
+                return np.eye(2, 3)
+        centre = np.array([self._width, self._height]) / 2
+        return np.column_stack([linear, centre - linear @ centre + shift])
+
+    def _upright(self, maps: dict[float, Affine]) -> Callable[[float], np.ndarray]:
+        """Copies whose axes lie as the picture's: Pillow's resizing from a box, as the preparation does it."""
+        corners = {by: self._on_original(inverse) for by, inverse in maps.items()}
+        finest = min(float((far - near)[0] / self._width) for near, far in corners.values())
+        source, factor = self._smaller(finest)
+        filled = _Filled(np.asarray(source), self._fill, self._grey())
+
+        def changed(by: float) -> np.ndarray:
+            (left, top), (right, bottom) = (corner / factor for corner in corners[by])
+            reach = _REACH * max(1, int(np.ceil((right - left) / self._width)))
+            x, y = int(np.floor(left)) - reach, int(np.floor(top)) - reach
+            region = filled.region(y, int(np.ceil(bottom)) + reach, x, int(np.ceil(right)) + reach)
+            box = (left - x, top - y, right - x, bottom - y)
+            resized = Image.fromarray(region).resize((self._width, self._height), self._resampling, box=box)
+            return np.asarray(resized)
+
+        return changed
+
+    def _turned(self, maps: dict[float, Affine]) -> Callable[[float], np.ndarray]:
+        """Copies whose axes lie otherwise.
+
+        What the maps can reach is filtered once as the preparation would, at the picture's own pixels (or at two a
+        pixel of the input), and then only read at the turned places: at the smallest angle the copy is the picture.
+        """
+        places = np.array([[x, y, 1] for x in (0, self._width) for y in (0, self._height)])
+        seen = np.concatenate([places @ inverse.T for inverse in maps.values()])
+        ratio = self._scale.mean()
+        source, factor = self._smaller(ratio)
+        low, high = (self._original(edge(seen, axis=0)) / factor for edge in (np.min, np.max))
+        margin = _REACH * max(1, int(np.ceil(ratio / factor)))
+        x, y = (int(edge) for edge in np.floor(low) - margin)
+        right, bottom = (int(edge) for edge in np.ceil(high) + margin)
+        region = _Filled(np.asarray(source), self._fill, self._grey()).region(y, bottom, x, right)
+        pixels = self._scale / factor  # of the region for each of the input
+        width, zoom, filters = max(float(pixels.mean()), 1.0), np.ones(2), 1  # of the preparation's filter: its width
+        if width > _FINEST:
+            size = np.maximum(np.round(np.array(region.shape[1::-1]) * _FINEST / pixels), 1).astype(int)
+            zoom = size / np.array(region.shape[1::-1])
+            region = np.asarray(Image.fromarray(region).resize((int(size[0]), int(size[1])), self._resampling))
+            width, filters = _FINEST, 2
+        working = Image.fromarray(_filtered(region, self._kernel(width, filters)) if width > 1 else region)
+        transform = Image.Transform.AFFINE
+
+        def changed(by: float) -> np.ndarray:
+            inverse = maps[by]
+            linear = (pixels * zoom)[:, None] * inverse[:, :2]
+            shift = (self._original(inverse[:, 2]) / factor - np.array([x, y])) * zoom
+            data = np.column_stack([linear, shift]).ravel().tolist()
+            return np.asarray(working.transform((self._width, self._height), transform, data, self._resampling))
+
+        return changed
+
+    def _on_original(self, inverse: Affine) -> tuple[np.ndarray, np.ndarray]:
+        """The box that an upright map shows: its near and far corner on the original, (x, y)."""
+        far = inverse @ np.array([self._width, self._height, 1])
+        return self._original(inverse[:, 2]), self._original(far)
+
+    def _original(self, place: np.ndarray) -> np.ndarray:
+        """From the input to the original picture: (x, y)."""
+        return np.asarray(self._corner + place * self._scale)
+
+    def _smaller(self, finest: float) -> tuple[Image.Image, int]:
+        """The original, made smaller by a whole factor where it has far more pixels than will be seen.
+
+        finest: pixels of the original for each of the input's, at least.
+        """
+        factor = max(int(finest / _GAP), 1)
+        return (self._picture.original.reduce(factor) if factor > 1 else self._picture.original), factor
+
+    def _grey(self) -> np.ndarray:
+        return np.round(np.array(self._preparation.mean) * 255).astype(np.uint8)
+
+    @property
+    def _resampling(self) -> Image.Resampling:
+        return Image.Resampling[self._preparation.interpolation.upper()]
+
+    def _kernel(self, width: float, filters: int) -> np.ndarray:
+        """What makes of `filters` filters of one pixel the preparation's of `width` pixels: weights at whole pixels.
+
+        Reading at turned places is a filter of its own, of the preparation's shape, one pixel wide. Triangles add their
+        variances, width² / 6 each; the sharper cubic ones are taken at full width.
+        """
+        if self._preparation.interpolation == "bilinear":
+            beside = max(width**2 - filters, 0) / 12
+            return np.array([beside, 1 - 2 * beside, beside])
+        reach = int(2 * width)
+        weights = _keys(np.abs(np.arange(-reach, reach + 1)) / width)
+        return np.asarray(weights / weights.sum())
+
+    def _torchvision(self, change: Callable[..., torch.Tensor], by: float) -> np.ndarray:
+        changed = change(torch.from_numpy(self._picture.rgb).permute(2, 0, 1), by)
+        return changed.permute(1, 2, 0).contiguous().numpy()
+
+    def _blurred(self, sigma: float) -> np.ndarray:
+        blurred = gaussian_filter(self._picture.rgb.astype(np.float32), (sigma, sigma, 0), mode="nearest")
+        return _as_bytes(blurred)
+
+    def _noisy(self, sigma: float) -> np.ndarray:
+        noise = np.random.default_rng(self._seed).standard_normal(self._picture.rgb.shape, dtype=np.float32)
+        return _as_bytes(self._picture.rgb + sigma * noise)
+
+    def _compressed(self, loss: float) -> np.ndarray:
+        buffer = io.BytesIO()
+        Image.fromarray(self._picture.rgb).save(buffer, "JPEG", quality=max(round(100 - loss), 1))
+        return np.asarray(Image.open(buffer))
+
+    def _flipped(self, which: float) -> np.ndarray:
+        across, down = (slice(None, None, -1 if int(which) & bit else 1) for bit in (1, 2))
+        return np.ascontiguousarray(self._picture.rgb[down, across])
+
+
+class _Filled:
+    """A picture without end: beyond its borders it goes on as `fill` says."""
+
+    def __init__(self, pixels: np.ndarray, fill: Fill, grey: np.ndarray) -> None:
+        self._pixels, self._fill, self._grey = pixels, fill, grey
+
+    def region(self, top: int, bottom: int, left: int, right: int) -> np.ndarray:
+        """uint8 [bottom − top, right − left, 3]; the borders may lie anywhere."""
+        height, width = self._pixels.shape[:2]
+        if top >= 0 and left >= 0 and bottom <= height and right <= width:
+            return self._pixels[top:bottom, left:right]
+        rows, inside_rows = self._places(range(top, bottom), height)
+        columns, inside_columns = self._places(range(left, right), width)
+        region = self._pixels[rows[:, None], columns]
+        if self._fill == "grey":
+            region[~(inside_rows[:, None] & inside_columns)] = self._grey
+        return np.asarray(region)
+
+    def _places(self, wanted: Iterable[int], length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which pixel stands at each place, and whether the place is inside."""
+        places = np.array(list(wanted), dtype=np.int64)
+        inside = (places >= 0) & (places < length)
+        if self._fill == "reflect":
+            folded = places % (2 * length)
+            return np.minimum(folded, 2 * length - 1 - folded), inside
+        return places.clip(0, length - 1), inside
+
+
+def _filtered(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """uint8 [height, width, 3], filtered along both axes."""
+    along_y = convolve1d(pixels.astype(np.float32), kernel, axis=0, mode="nearest")
+    return _as_bytes(convolve1d(along_y, kernel, axis=1, mode="nearest"))
+
+
+def _keys(places: np.ndarray) -> np.ndarray:
+    """Keys's cubic filter at distances from its centre, 1 a pixel."""
+    near = ((_CUBIC + 2) * places - (_CUBIC + 3)) * places**2 + 1
+    far = _CUBIC * (((places - 5) * places + 8) * places - 4)
+    return np.asarray(np.where(places < 1, near, np.where(places < 2, far, 0)))
+
+
+def _as_bytes(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values.round().clip(0, 255).astype(np.uint8))

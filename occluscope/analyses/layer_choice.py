@@ -1,0 +1,69 @@
+"""Which layers a request means: by name, by ``first`` or ``last``, or by depth; what analyses of features share."""
+
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from occluscope.errors import FieldError
+from occluscope.models.card import ModelCard
+
+MAX_LAYERS: Final = 8
+_NO_LAYERS: Final = ("ZeroPad2d", "ConstantPad2d", "Identity", "Dropout", "Dropout2d")  # count nothing as depth
+_ENDS: Final = {"first": 0.0, "last": 1.0}
+
+DESCRIPTION: Final = (
+    "names from the model's card, 'first', 'last', or a depth from 0 to 1 among the layers that give maps "
+    "(of a model without any, among all)."
+)
+
+
+def _as_tuple(given: Any) -> Any:
+    return tuple(given) if isinstance(given, list) else given
+
+
+def _known_depths(layers: tuple[str | float, ...]) -> tuple[str | float, ...]:
+    for layer in layers:
+        if isinstance(layer, float | int) and not 0 <= layer <= 1:
+            raise ValueError(f"a depth is from 0 (first) to 1 (last), and {layer} is not")
+    return layers
+
+
+Layers = Annotated[
+    tuple[str | float | int, ...],
+    BeforeValidator(_as_tuple),
+    Field(min_length=1, max_length=MAX_LAYERS),
+    AfterValidator(_known_depths),
+]
+
+
+def layer_names(layers: Layers, card: ModelCard) -> list[str]:
+    """The layers' names in the card.
+
+    Raises
+    ------
+    LookupError
+        A layer is none of the model's.
+    """
+    order = [layer for layer in card.map_layers() or card.layers if layer.type not in _NO_LAYERS]
+    found = []
+    for wanted in layers:
+        if isinstance(wanted, str) and wanted not in _ENDS:
+            found.append(card.layer(wanted).name)
+        else:
+            depth = _ENDS[wanted] if isinstance(wanted, str) else float(wanted)
+            found.append(order[round(depth * (len(order) - 1))].name)
+    return list(dict.fromkeys(found))
+
+
+def layer_errors(layers: Layers, card: ModelCard, max_features: int) -> list[FieldError]:
+    """What is wrong with the layers, as errors of ``params.layers``. max_features: that one layer may have."""
+    try:
+        names = layer_names(layers, card)
+    except LookupError as error:
+        return [FieldError("params.layers", str(error.args[0]))]
+    sizes = {layer.name: layer.features for layer in card.layers}
+    return [
+        FieldError("params.layers", f"layer '{name}' has {sizes[name]:,} features; the limit is {max_features:,}")
+        for name in names
+        if sizes[name] > max_features
+    ]

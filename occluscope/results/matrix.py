@@ -1,0 +1,50 @@
+"""matrix: a 2-D array of numbers with named rows."""
+
+import csv
+import io
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+
+from occluscope.results.kind import Json, Packed, Result, shortest
+
+
+@dataclass(frozen=True)
+class Matrix(Result):
+    """A number for every row and column.
+
+    values: float32 [rows, columns], NaN behind the last of a shorter row. rows: their names. columns: what they count.
+    unit: what the numbers count, none for bare ones. caption: the quantity in words.
+    """
+
+    kind: ClassVar[str] = "matrix"
+    formats: ClassVar[tuple[str, ...]] = ("png", "npy", "json", "csv")
+
+    values: np.ndarray
+    rows: tuple[str, ...]
+    columns: str
+    unit: str | None
+    caption: str
+
+    def pack(self) -> Packed:
+        meta = {"rows": list(self.rows), "columns": self.columns, "unit": self.unit, "caption": self.caption}
+        return Packed(meta, self.values)
+
+    @classmethod
+    def unpack(cls, packed: Packed) -> Self:
+        assert packed.array is not None  # noqa: S101 - the store keeps both halves in one row
+        meta = packed.meta
+        return cls(packed.array, tuple(meta["rows"]), meta["columns"], meta["unit"], meta["caption"])
+
+    def to_json(self) -> Json:
+        return {"kind": self.kind, **self.pack().meta, "values": shortest(self.values)}
+
+    def to_csv(self) -> str:
+        """One line a row."""
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(["row", *range(self.values.shape[1])])
+        for name, values in zip(self.rows, shortest(self.values), strict=True):
+            writer.writerow([name, *("" if value is None else value for value in values)])
+        return buffer.getvalue()
