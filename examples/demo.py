@@ -1,28 +1,48 @@
-"""The main job from end to end: real pictures through the running service, its answers in ``demo-output/``."""
+"""Every analysis on real pictures through the running service, its answers told in ``demo-output/index.html``."""
 
 import argparse
 import io
+import json
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
+import numpy as np
 from PIL import Image
 from rich.console import Console
 from skimage import data
 
 from occluscope.client import Client, Job, Results
+from occluscope.report import Chapter, write_report
 from service.cli.asking import wait_with_progress
 from service.stack import StackError, running_stack
 
-PICTURES = ("coffee", "camera", "chelsea")  # scikit-image carries them in its wheel
-MODEL = "efficientnet_lite0"
-PARAMS = {"window": 32, "stride": 8}
+MODEL: Final = "efficientnet_lite0"
+SIBLING: Final = "efficientnet_lite1"
+FACES: Final = 12
+# Where they are on each of scikit-image's faces (25 × 25, aligned), enlarged tenfold: top, left, bottom, right.
+PARTS: Final = {"left eye": [60, 40, 110, 110], "right eye": [60, 140, 110, 210], "mouth": [170, 75, 220, 175]}
 
 console = Console(highlight=False)
 
 
+@dataclass(frozen=True)
+class Story:
+    """One job of the demo. tell: gives a paragraph on what came out. shown: results that the page opens at once."""
+
+    analysis: str
+    models: Sequence[str]
+    pictures: dict[str, Image.Image]
+    params: dict[str, Any]
+    tell: Callable[[Client, Job, Results], str]
+    shown: Sequence[str]
+
+
 def main() -> int:
-    """Start the service, run the job, write and tell what it gave, stop the service."""
+    """Start the service, run the jobs, write and tell what they gave, stop the service."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo-output"))
     parser.add_argument("--state-dir", type=Path, default=Path(".occluscope/demo"))
@@ -32,62 +52,133 @@ def main() -> int:
         console.print("Starting broker, database, API and a worker …")
         with running_stack(arguments.state_dir) as stack, Client(stack.url) as client:
             console.print(f"Running at {stack.url} after {time.monotonic() - start:.0f} s.")
-            run(client, arguments.output)
+            chapters = [run(client, story) for story in stories()]
+            written = write_report(client, arguments.output, "What Occluscope sees", chapters)
     except StackError as error:
         console.print(error, style="red", markup=False)
         return 1
     except KeyboardInterrupt:
         console.print("Interrupted; everything is stopped.")
         return 130
-    console.print(f"Stopped. {time.monotonic() - start:.0f} s in all. Look into [bold]{arguments.output}[/bold].")
+    console.print(f"\nStopped. {len(written)} files, {time.monotonic() - start:.0f} s in all.")
+    console.print(f"Open [bold]{arguments.output / 'index.html'}[/bold].")
     return 0
 
 
-def run(client: Client, output: Path) -> None:
-    """Upload, submit, wait, download, tell."""
-    images = {client.upload(picture_bytes(name)).id: name for name in PICTURES}
-    job = client.submit("occlusion", MODEL, list(images), PARAMS)
-    console.print(f"Job {job.id}: occlusion of {', '.join(PICTURES)} with {MODEL}, window 32, stride 8.")
+def stories() -> list[Story]:
+    """The jobs, in the order they are told."""
+    photographs = {name: photograph(name) for name in ("coffee", "camera", "chelsea")}
+    return [
+        Story(
+            "occlusion", [MODEL], photographs, {"window": 32, "stride": 8}, tell_occlusion,
+            ("pixel_map", "predicted_class_map", "insertion_deletion", "top_classes"),
+        ),
+        Story(
+            "correspondence", [MODEL], faces(), {"parts": [PARTS] * FACES, "layers": [0.3, 0.6, "last"]},
+            tell_correspondence, ("comparison", "correspondence"),
+        ),
+        Story(
+            "invariance", [MODEL], photographs, {}, tell_invariance,
+            ("mean_curves", "augmentations", "layers"),
+        ),
+        Story(
+            "occlusion", [MODEL, SIBLING], {"coffee": photographs["coffee"]},
+            {"window": 48, "stride": 16, "target": "espresso"}, tell_comparison,
+            ("pixel_map", "insertion_deletion", "metrics_compared"),
+        ),
+    ]  # fmt: skip
+
+
+def run(client: Client, story: Story) -> Chapter:
+    """Upload, submit, wait, tell."""
+    names = {client.upload(encoded(picture)).id: name for name, picture in story.pictures.items()}
+    models = story.models if len(story.models) > 1 else story.models[0]
+    job = client.submit(story.analysis, models, list(names), story.params)
+    console.print(f"\n[bold]{story.analysis}[/bold] of {len(names)} pictures with {', '.join(story.models)}")
     job = wait_with_progress(client, job.id)
     if job.state != "succeeded":
         raise StackError(f"the job ended {job.state}: {job.error}")
-    written = client.save_results(job.id, output, images)
-    results = client.results(job.id)
-    for image, name in images.items():
-        tell(client, results, image, name)
-    console.print(f"\n{len(written)} files in {output}, such as {PICTURES[0]}-pixel_map-overlay.png.")
-    tell_speed(job, results)
+    told = story.tell(client, job, client.results(job.id))
+    console.print(told)
+    return Chapter(job.id, [told], names, story.shown)
 
 
-def tell(client: Client, results: Results, image: str, name: str) -> None:
-    """Print a picture's top classes and the place that its prediction depends on most."""
-    metrics = {metric.name: metric.value for metric in results.metrics if metric.image == image}
-    table = next(
-        artifact for artifact in results.artifacts if artifact.image == image and artifact.name == "top_classes"
-    )
-    rows = client.download(table, "csv").decode().splitlines()[1:4]
-    classes = [(label, float(probability)) for _, label, probability in (row.split(",") for row in rows)]
-    shown = ", ".join(f"{label} {probability:.3f}" for label, probability in classes)
-    console.print(f"\n[bold]{name}[/bold]: {shown}")
-    console.print(
-        f"  depends most on what is around x = {metrics['max_drop_x']:.0f}, y = {metrics['max_drop_y']:.0f} "
-        f"of the model's input: covering it takes p({classes[0][0]}) from {metrics['base_probability']:.3f} "
-        f"to {metrics['base_probability'] - metrics['max_drop']:.3f}"
-    )
-
-
-def tell_speed(job: Job, results: Results) -> None:
-    """Print how many windows a second the job took from its first to its last."""
+def tell_occlusion(client: Client, job: Job, results: Results) -> str:
+    """Per picture the prediction and the place that it depends on most; how fast it went."""
+    told = []
+    for image in job.images:
+        metrics = {metric.name: metric.value for metric in results.metrics if metric.image == image}
+        label, probability = table(client, results, "top_classes", image)[0][1:3]
+        left = metrics["base_probability"] - metrics["max_drop"]
+        told.append(
+            f"{label} {float(probability):.3f} depends most on what is around x = {metrics['max_drop_x']:.0f}, "
+            f"y = {metrics['max_drop_y']:.0f}: covering it leaves {left:.3f}"
+        )
     windows = sum(metric.value for metric in results.metrics if metric.name == "windows")
-    if job.started_at and job.finished_at:
-        seconds = (job.finished_at - job.started_at).total_seconds()
-        console.print(f"{windows:.0f} windows in {seconds:.1f} s.")
+    seconds = sum(metric.value for metric in results.metrics if metric.name == "seconds")
+    return f"{'. '.join(told)}. {windows:.0f} windows in {seconds:.1f} s, every one exact."
 
 
-def picture_bytes(name: str) -> bytes:
-    """One of scikit-image's pictures as a PNG file."""
+def tell_correspondence(client: Client, _job: Job, results: Results) -> str:
+    """The layer at which parts stand out most from random boxes."""
+    rows = table(client, results, "correspondence")
+    layers = list(dict.fromkeys(row[1] for row in rows))
+    gaps = {layer: np.mean([float(row[7]) - float(row[3]) for row in rows if row[1] == layer]) for layer in layers}
+    layer = max(gaps, key=lambda name: gaps[name])
+    parts = [
+        f"{row[0]} {float(row[3]):.3f} (random boxes {float(row[7]):.3f}, p {float(row[9]):.4f})"
+        for row in rows
+        if row[1] == layer
+    ]
+    return (
+        f"Eyes and mouth of {FACES} faces are covered, and random boxes of their sizes. At layer {layer} the features "
+        f"change more alike than by chance: Hamming distance of {', '.join(parts)}."
+    )
+
+
+def tell_invariance(client: Client, _job: Job, results: Results) -> str:
+    """The weakest family and what it calls for."""
+    weakest, *_, strongest = table(client, results, "augmentations")
+    return (
+        f"Weakest against {weakest[0]}: on average over the range {float(weakest[4]):.0%} of the probability is left. "
+        f"To train against it: {weakest[-1]}. Strongest against {strongest[0]}: {float(strongest[4]):.0%}."
+    )
+
+
+def tell_comparison(_client: Client, _job: Job, results: Results) -> str:
+    """Both models' probabilities and drops."""
+    told = []
+    for model in (MODEL, SIBLING):
+        metrics = {metric.name: metric.value for metric in results.metrics if metric.model == model}
+        told.append(f"{model}: p(espresso) {metrics['base_probability']:.3f}, largest drop {metrics['max_drop']:.3f}")
+    return f"The same question to two models, and the difference of their answers. {'; '.join(told)}."
+
+
+def table(client: Client, results: Results, name: str, image: str | None = None) -> list[list[str]]:
+    """The cells of a table below its header."""
+    artifact = next(one for one in results.artifacts if one.name == name and one.image == image)
+    rows: list[list[Any]] = json.loads(client.download(artifact, "json"))["rows"]
+    return [[str(cell) for cell in row] for row in rows]
+
+
+def faces() -> dict[str, Image.Image]:
+    """Some of the faces that scikit-image carries."""
+    enlarged = [
+        Image.fromarray((face * 255).astype(np.uint8)).convert("RGB").resize((250, 250), Image.Resampling.BICUBIC)
+        for face in data.lfw_subset()[:FACES]  # type: ignore[no-untyped-call]
+    ]
+    return {f"face-{number}": face for number, face in enumerate(enlarged, start=1)}
+
+
+def photograph(name: str) -> Image.Image:
+    """One of scikit-image's pictures, which it carries in its wheel."""
+    return Image.fromarray(getattr(data, name)()).convert("RGB")
+
+
+def encoded(picture: Image.Image) -> bytes:
+    """As a PNG file."""
     buffer = io.BytesIO()
-    Image.fromarray(getattr(data, name)()).save(buffer, "PNG")
+    picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 

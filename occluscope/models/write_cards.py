@@ -15,14 +15,19 @@ from occluscope.preparation import Preparation
 
 _HERE: Final = Path(__file__).parent
 _LABEL_SET: Final = "imagenet_1k"
+_BUNDLED: Final = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}  # input sizes
+_CROP_PADDING: Final = 32  # pixels that their authors' preparation cuts off
 _HALF: Final = (0.498, 0.498, 0.498)  # 127/255, per channel, as EfficientNet-Lite's authors normalise
 _HALF_STD: Final = (0.502, 0.502, 0.502)  # 128/255
 
 
 def made_cards() -> Iterator[ModelCard]:
     """Every card, made afresh from the installed packages."""
-    preparation = Preparation(resize=256, crop=(224, 224), interpolation="bilinear", mean=_HALF, std=_HALF_STD)
-    yield _card("efficientnet_lite0", "bundled", "IMAGENET1K", preparation)
+    for name, size in _BUNDLED.items():
+        preparation = Preparation(
+            resize=size + _CROP_PADDING, crop=(size, size), interpolation="bilinear", mean=_HALF, std=_HALF_STD
+        )
+        yield _card(name, "bundled", "IMAGENET1K", preparation)
     for name in torchvision_models.list_models(module=torchvision_models):
         weights = torchvision_models.get_model_weights(name).DEFAULT
         yield _card(name, "torchvision", weights.name, _preparation(weights.transforms()))

@@ -1,5 +1,6 @@
 """Maps laid over the original picture, pixel for pixel, with a colour bar or legend beside it."""
 
+import textwrap
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,8 @@ from occluscope.results import ClassMap, GridGeometry, Heatmap
 
 _MARGIN_DPI_HEIGHT: Final = 480  # a margin this high is drawn at 100 dpi; higher ones in proportion
 _LEAST_MARGIN_HEIGHT: Final = 200  # pixels; below it a colour bar's numbers would run into each other
+_CAPTION_LETTERS: Final = 40  # in a line beside a colour bar
+_CAPTION_LINE_INCHES: Final = 0.18
 _UNSEEN_DIMMING: Final = 0.45  # brightness of what the crop keeps from the model
 
 
@@ -27,10 +30,12 @@ def overlay_heatmap(
     """
     scale = scale_of_numbers(heatmap.values, colormap)
     picture = _blend(original, longer, heatmap.geometry, scale.overlay_rgba(heatmap.values), alpha)
-    margin = _margin_figure(picture.height, inches_wide=1.15)
-    axes = margin.add_axes((0.08, 0.06, 0.16, 0.88))
+    caption = textwrap.wrap(heatmap.caption, _CAPTION_LETTERS)
+    inches = 0.97 + _CAPTION_LINE_INCHES * len(caption)
+    margin = _margin_figure(picture.height, inches_wide=inches)
+    axes = margin.add_axes((0.09 / inches, 0.06, 0.18 / inches, 0.88))
     bar = margin.colorbar(ScalarMappable(scale.norm, scale.colormap), cax=axes)
-    bar.set_label(heatmap.caption)
+    bar.set_label("\n".join(caption))
     return _beside(picture, margin)
 
 

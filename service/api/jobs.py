@@ -51,11 +51,12 @@ class ProgressView(BaseModel):
 
 
 class JobView(BaseModel):
-    """A job."""
+    """A job. models: all that it runs; model: the first of them."""
 
     id: str
     analysis: str
     model: str
+    models: list[str]
     params: dict[str, Any]
     state: JobState
     progress: ProgressView
@@ -79,9 +80,13 @@ class JobListView(BaseModel):
 
 
 class MetricView(BaseModel):
-    """A number. variant: which of several of this name. image: the picture it belongs to, if to one."""
+    """A number. variant: which of several of this name. image: the picture it belongs to, if to one.
+
+    model: that gave it.
+    """
 
     name: str
+    model: str
     variant: str
     value: float
     unit: str | None
@@ -91,12 +96,14 @@ class MetricView(BaseModel):
 class ArtifactView(BaseModel):
     """A result to be downloaded.
 
-    variant: which of several of this name. preview: whether its unit still runs and will replace it.
+    model: that gave it, null for a comparison of models. variant: which of several of this name.
+    preview: whether its unit still runs and will replace it.
     shape: of its array, if it has one. formats: in which it is given. on_picture: whether it can be an overlay.
     """
 
     id: str
     name: str
+    model: str | None
     variant: str
     preview: bool
     kind: str
@@ -131,7 +138,6 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
             job = store.submit_job(
                 session,
                 analysis=body.analysis,
-                model=body.model,
                 params=submission.params,
                 images=body.images,
                 units=submission.units,
@@ -198,6 +204,7 @@ def artifact_view(artifact: Artifact) -> dict[str, Any]:
     return ArtifactView(
         id=artifact.id,
         name=artifact.name,
+        model=artifact.model or None,
         variant=artifact.variant,
         preview=artifact.preview,
         kind=artifact.kind,
@@ -237,6 +244,7 @@ def _view(job: Job, progress: store.Progress) -> dict[str, Any]:
         id=job.id,
         analysis=job.analysis,
         model=job.model,
+        models=job.models,
         params=job.params,
         state=JobState(job.state),
         progress=ProgressView(done=progress.done, total=progress.total, eta_seconds=progress.eta_seconds),
@@ -249,7 +257,12 @@ def _view(job: Job, progress: store.Progress) -> dict[str, Any]:
 
 def _metric(metric: Metric) -> dict[str, Any]:
     return MetricView(
-        name=metric.name, variant=metric.variant, value=metric.value, unit=metric.unit, image=metric.image_id
+        name=metric.name,
+        model=metric.model,
+        variant=metric.variant,
+        value=metric.value,
+        unit=metric.unit,
+        image=metric.image_id,
     ).model_dump()
 
 

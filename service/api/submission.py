@@ -18,6 +18,7 @@ from service.api.context import Strict
 from service.store.tables import Image
 
 _SHOWN_ERRORS: Final = 20  # of one list; more would hide the others
+MAX_MODELS: Final = 8  # that one job compares
 _QUERY_IDS: Final = 500  # ids asked for in one query; databases limit a query's variables
 
 
@@ -25,7 +26,13 @@ class JobRequest(Strict):
     """What to run, on which pictures."""
 
     analysis: str = Field(description="Name of an analysis", examples=["occlusion"])
-    model: str = Field(description="Name of a model", examples=["efficientnet_lite0"])
+    model: str | None = Field(default=None, description="Name of a model", examples=["efficientnet_lite0"])
+    models: list[str] | None = Field(
+        default=None,
+        description="Instead of `model`: names of several, whose results are compared",
+        min_length=2,
+        max_length=MAX_MODELS,
+    )
     images: list[str] = Field(description="Ids of pictures, each once", min_length=1)
     params: dict[str, Any] = Field(default={}, description="Parameters, as the analysis's JSON Schema says")
 
@@ -37,10 +44,10 @@ class JobRequest(Strict):
 
 @dataclass(frozen=True)
 class Submission:
-    """A request that passed every check."""
+    """A request that passed every check. units: by model."""
 
     params: dict[str, Any]
-    units: list[Unit]
+    units: dict[str, list[Unit]]
     combines: bool
 
 
@@ -54,13 +61,35 @@ def check_request(session: Session, request: JobRequest, max_images: int) -> Sub
     """
     errors: list[FieldError] = []
     spec = _spec(request.analysis, errors)
-    card = _card(request.model, errors)
+    cards = _cards(request, errors)
     images = _images(session, request.images, max_images, errors)
     params = _params(spec, request.params, errors)
     named = _named_images(session, spec, params, errors)
-    if errors or spec is None or card is None or params is None:
+    if errors or spec is None or params is None:
         raise InvalidInputError(errors)
-    return Submission(params.model_dump(mode="json"), spec.plan(params, card, images, named), spec.combines)
+    units = _plans(spec, params, cards, images, named)
+    return Submission(params.model_dump(mode="json"), units, spec.combines)
+
+
+def _plans(
+    spec: AnalysisSpec,
+    params: Parameters,
+    cards: list[ModelCard],
+    images: list[ImageRef],
+    named: dict[str, ImageRef],
+) -> dict[str, list[Unit]]:
+    """Every model's units; where there are several models, their errors say whose they are."""
+    units: dict[str, list[Unit]] = {}
+    errors: list[FieldError] = []
+    for card in cards:
+        try:
+            units[card.name] = spec.plan(params, card, images, named)
+        except InvalidInputError as error:
+            whose = f"{card.name}: " if len(cards) > 1 else ""
+            errors += [FieldError(one.path, whose + one.message) for one in error.errors]
+    if errors:
+        raise InvalidInputError(errors)
+    return units
 
 
 def _spec(name: str, errors: list[FieldError]) -> AnalysisSpec | None:
@@ -71,12 +100,24 @@ def _spec(name: str, errors: list[FieldError]) -> AnalysisSpec | None:
         return None
 
 
-def _card(name: str, errors: list[FieldError]) -> ModelCard | None:
-    try:
-        return models.card(name)
-    except LookupError as error:
-        errors.append(FieldError("model", str(error.args[0])))
-        return None
+def _cards(request: JobRequest, errors: list[FieldError]) -> list[ModelCard]:
+    """The cards of the models asked for."""
+    if (request.model is None) == (request.models is None):
+        errors.append(FieldError("model", "give one model, or several as models"))
+        return []
+    asked = {"model": request.model} if request.model is not None else {}
+    asked |= {f"models.{place}": name for place, name in enumerate(request.models or ())}
+    found: list[ModelCard] = []
+    for path, name in asked.items():
+        try:
+            card = models.card(str(name))
+        except LookupError as error:
+            errors.append(FieldError(path, str(error.args[0])))
+            continue
+        if card in found:
+            errors.append(FieldError(path, f"{card.name} is there twice"))
+        found.append(card)
+    return found
 
 
 def _params(spec: AnalysisSpec | None, given: dict[str, Any], errors: list[FieldError]) -> Parameters | None:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -15,7 +15,9 @@ from rich.table import Table
 
 from occluscope.client import Client, Job, Results
 from occluscope.errors import OccluscopeError
+from occluscope.report import Chapter, write_report
 
+_DEFAULT_MODEL: Final = "efficientnet_lite0"
 _console = Console()
 _errors = Console(stderr=True)
 
@@ -23,7 +25,9 @@ _errors = Console(stderr=True)
 def submit(
     analysis: Annotated[str, typer.Argument(help="Name of an analysis (see `analyses`).")],
     image: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="A picture; repeat for more.")],
-    model: Annotated[str, typer.Option(help="Name of a model (see `models`).")] = "efficientnet_lite0",
+    model: Annotated[
+        list[str] | None, typer.Option(help="Name of a model (see `models`); repeat to compare several.")
+    ] = None,
     param: Annotated[
         list[str] | None, typer.Option(help="name=value; the value as JSON, plain text, or @FILE with JSON.")
     ] = None,
@@ -33,7 +37,9 @@ def submit(
     """Submit a job."""
     with _client() as client:
         ids = [client.upload(path).id for path in image]
-        job = client.submit(analysis, model, ids, dict(_param(text) for text in param or []))
+        models = model or [_DEFAULT_MODEL]
+        asked = models[0] if len(models) == 1 else models
+        job = client.submit(analysis, asked, ids, dict(_param(text) for text in param or []))
         _console.print(job.id, highlight=False)
         if not (wait or output):
             return
@@ -41,8 +47,8 @@ def submit(
         names = dict(zip(ids, _unique_stems(image), strict=True))
         _print_results(client.results(job.id), names)
         if output:
-            written = client.save_results(job.id, output, names)
-            _console.print(f"{len(written)} files in {output}")
+            written = write_report(client, output, _title(job), [Chapter(job.id, names=names)])
+            _console.print(f"{len(written)} files; open {output / 'index.html'}")
     if job.state != "succeeded":
         _errors.print(f"[red]{job.state}: {job.error}[/red]")
         raise typer.Exit(1)
@@ -60,7 +66,7 @@ def jobs(
             table.add_row(
                 job.id,
                 job.analysis,
-                job.model,
+                ", ".join(job.models),
                 job.state,
                 f"{job.progress.done}/{job.progress.total}",
                 _moment(job.created_at),
@@ -81,9 +87,9 @@ def download(
     job_id: Annotated[str, typer.Argument(help="A job's id.")],
     output: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("occluscope-results"),
 ) -> None:
-    """Write a job's results into a folder: pictures, overlays, arrays, tables and metrics.json."""
+    """Write a job's results into a folder: pictures, overlays, arrays, tables, metrics.json, and index.html."""
     with _client() as client:
-        for path in client.save_results(job_id, output):
+        for path in write_report(client, output, _title(client.job(job_id)), [Chapter(job_id)]):
             _console.print(path, highlight=False)
 
 
@@ -183,13 +189,21 @@ def _unique_stems(paths: list[Path]) -> list[str]:
 
 def _print_results(results: Results, names: dict[str, str]) -> None:
     with_variants = any(metric.variant for metric in results.metrics)
-    table = Table("image", "metric", *(["of"] if with_variants else []), "value", "unit")
+    with_models = len({metric.model for metric in results.metrics}) > 1
+    table = Table(
+        "image", *(["model"] if with_models else []), "metric", *(["of"] if with_variants else []), "value", "unit"
+    )
     for metric in results.metrics:
         variant = [metric.variant] if with_variants else []
+        model = [metric.model] if with_models else []
         name = names.get(metric.image or "", "")
-        table.add_row(name, metric.name, *variant, f"{metric.value:.6g}", metric.unit or "")
+        table.add_row(name, *model, metric.name, *variant, f"{metric.value:.6g}", metric.unit or "")
     if table.rows:
         _console.print(table)
+
+
+def _title(job: Job) -> str:
+    return f"{job.analysis.capitalize()} of {', '.join(job.models)}"
 
 
 def _moment(moment: datetime) -> str:

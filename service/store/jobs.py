@@ -3,7 +3,7 @@
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,22 +26,23 @@ class Progress:
     eta_seconds: float | None
 
 
-def submit_job(  # noqa: PLR0913 - a job's columns
+def submit_job(
     session: Session,
     *,
     analysis: str,
-    model: str,
     params: dict[str, Any],
     images: Sequence[str],
-    units: Sequence[PlannedUnit],
+    units: Mapping[str, Sequence[PlannedUnit]],
     combines: bool = False,
     request_sha256: str,
     idempotency_key: str | None = None,
 ) -> Job:
-    """Write a job and its units, state ``queued``."""
+    """Write a job and its units, state ``queued``. units: by model."""
+    models = list(units)
     job = Job(
         analysis=analysis,
-        model=model,
+        model=models[0],
+        models=models,
         params=params,
         combines=combines,
         state=JobState.QUEUED,
@@ -52,12 +53,13 @@ def submit_job(  # noqa: PLR0913 - a job's columns
         units=[
             Unit(
                 position=position,
+                model=model,
                 images=list(unit.images),
                 payload=unit.payload,
                 steps_total=unit.steps,
                 state=UnitState.QUEUED,
             )
-            for position, unit in enumerate(units)
+            for position, (model, unit) in enumerate((model, unit) for model in models for unit in units[model])
         ],
     )
     session.add(job)

@@ -25,10 +25,14 @@ class UnitState(StrEnum):
 
 
 class UnitRole(StrEnum):
-    """``work``: a unit of the plan. ``combine``: made when all of those have ended, over what they kept."""
+    """``work``: a unit of the plan. ``combine``: made when a model's have all ended, over what they kept.
+
+    ``compare``: made when all models' units have ended, over what they gave.
+    """
 
     WORK = "work"
     COMBINE = "combine"
+    COMPARE = "compare"
 
 
 ENDED_JOB: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})

@@ -81,7 +81,7 @@ class Image(Base):
 
 
 class Job(Base):
-    """What a user asked for, and how far it is."""
+    """What a user asked for, and how far it is. models: all that it runs; model: the first of them."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -93,6 +93,7 @@ class Job(Base):
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
     analysis: Mapped[str] = mapped_column(String(_NAME))
     model: Mapped[str] = mapped_column(String(_NAME))
+    models: Mapped[list[Any]]
     params: Mapped[dict[str, Any]]
     combines: Mapped[bool] = mapped_column(default=False, server_default=false())
     state: Mapped[str] = mapped_column(String(_NAME))
@@ -120,10 +121,10 @@ class JobImage(Base):
 class Unit(Base):
     """A piece of a job that one worker does in one go.
 
+    model: that it runs; empty for one that compares models.
     fence: grows by one with every claim; only the holder of the current number may write.
     attempts: claims that were not given back.
     leased_until: while running, when the claim runs out unless its worker renews it.
-    kept: arrays for the job's combine unit, in NPZ format; gone when the job has ended.
     """
 
     __tablename__ = "units"
@@ -137,7 +138,7 @@ class Unit(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     position: Mapped[int]
     role: Mapped[str] = mapped_column(String(_NAME), default=UnitRole.WORK, server_default=text("'work'"))
-    kept: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    model: Mapped[str] = mapped_column(String(_NAME))
     images: Mapped[list[Any]]  # ids, in the order the analysis wants them
     payload: Mapped[dict[str, Any]]
     steps_total: Mapped[int]
@@ -152,8 +153,20 @@ class Unit(Base):
     finished_at: Mapped[datetime | None]
 
 
+class KeptArray(Base):
+    """What a unit kept for the unit that combines its job's: an array in NPZ format; gone when the job has ended."""
+
+    __tablename__ = "kept_arrays"
+
+    unit_id: Mapped[str] = mapped_column(ForeignKey("units.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(_VARIANT), primary_key=True)
+    array: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class Artifact(Base):
     """A result of a unit. meta and array: as `occluscope.results.Packed`, the array in NPY format.
+
+    model: as its unit's.
 
     variant: as of `occluscope.results.NamedResult`. preview: as it stood while the unit ran; gone when that ends.
     """
@@ -165,6 +178,7 @@ class Artifact(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     unit_id: Mapped[str] = mapped_column(ForeignKey("units.id", ondelete="CASCADE"))
     position: Mapped[int]  # in the order the analysis gave them
+    model: Mapped[str] = mapped_column(String(_NAME))
     name: Mapped[str] = mapped_column(String(_NAME))
     variant: Mapped[str] = mapped_column(String(_VARIANT), default="", server_default=text("''"))
     preview: Mapped[bool] = mapped_column(default=False, server_default=false())
@@ -177,7 +191,7 @@ class Artifact(Base):
 
 
 class Metric(Base):
-    """A number that a unit gave."""
+    """A number that a unit gave. model: as its unit's."""
 
     __tablename__ = "metrics"
 
@@ -185,6 +199,7 @@ class Metric(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     unit_id: Mapped[str] = mapped_column(ForeignKey("units.id", ondelete="CASCADE"), index=True)
     position: Mapped[int]
+    model: Mapped[str] = mapped_column(String(_NAME))
     name: Mapped[str] = mapped_column(String(_NAME))
     variant: Mapped[str] = mapped_column(String(_VARIANT), default="", server_default=text("''"))
     value: Mapped[float]

@@ -16,11 +16,13 @@ import numpy as np
 from sqlalchemy import and_, delete, func, select, update
 from sqlalchemy.orm import Session
 
-from occluscope.analyses.contract import Outcome, Part
+from occluscope.analyses.contract import Outcome
 from occluscope.analyses.contract import Unit as PlannedUnit
 from occluscope.results import NamedResult, Packed, Result, unpack
 from service.store.database import now
-from service.store.states import ENDED_UNIT, JobState, UnitRole, UnitState
+from service.store.ending import end_job_with_its_last_unit
+from service.store.kept import keep_arrays
+from service.store.states import JobState, UnitRole, UnitState
 from service.store.tables import Artifact, Job, Metric, Unit
 
 
@@ -64,7 +66,7 @@ def claim_unit(session: Session, unit_id: str, worker_id: str, lease_seconds: fl
     )
     job = session.get_one(Job, claimed.job_id)
     planned = PlannedUnit(tuple(claimed.images), claimed.steps_total, claimed.payload)
-    return Claim(claimed.id, job.id, claimed.fence, job.analysis, job.model, job.params, planned, claimed.role)
+    return Claim(claimed.id, job.id, claimed.fence, job.analysis, claimed.model, job.params, planned, claimed.role)
 
 
 def renew_lease(session: Session, claim: Claim, lease_seconds: float) -> bool:
@@ -92,16 +94,17 @@ def commit_unit(session: Session, claim: Claim, outcome: Outcome) -> bool:
         steps_done=Unit.steps_total,
         finished_at=now(),
         leased_until=None,
-        kept=_npz(outcome.kept) if outcome.kept else None,
     )
     if not ended:
         return False
+    keep_arrays(session, claim.unit_id, outcome.kept)
     session.add_all(_artifact_row(claim, position, named) for position, named in enumerate(outcome.results))
     session.add_all(
         Metric(
             job_id=claim.job_id,
             unit_id=claim.unit_id,
             position=position,
+            model=claim.model,
             name=metric.name,
             variant=metric.variant,
             value=metric.value,
@@ -110,7 +113,7 @@ def commit_unit(session: Session, claim: Claim, outcome: Outcome) -> bool:
         )
         for position, metric in enumerate(outcome.metrics)
     )
-    _end_job_with_its_last_unit(session, claim.job_id)
+    end_job_with_its_last_unit(session, claim.job_id)
     return True
 
 
@@ -119,7 +122,7 @@ def fail_unit(session: Session, claim: Claim, error: str) -> bool:
     _lock_job(session, claim)
     if not _change(session, claim, state=UnitState.FAILED, error=error, finished_at=now(), leased_until=None):
         return False
-    _end_job_with_its_last_unit(session, claim.job_id)
+    end_job_with_its_last_unit(session, claim.job_id)
     return True
 
 
@@ -158,7 +161,7 @@ def free_expired_units(session: Session, max_attempts: int) -> list[str]:
     )
     for job_id in sorted({row.job_id for row in exhausted}):
         session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
-        _end_job_with_its_last_unit(session, job_id)
+        end_job_with_its_last_unit(session, job_id)
     freed = session.scalars(
         update(Unit)
         .where(expired)
@@ -166,25 +169,6 @@ def free_expired_units(session: Session, max_attempts: int) -> list[str]:
         .returning(Unit.id)
     )
     return list(freed)
-
-
-def combining_unit(session: Session, job_id: str) -> str | None:
-    """Id of the job's combine unit while it waits for a worker."""
-    wanted = (Unit.job_id == job_id, Unit.role == UnitRole.COMBINE, Unit.state == UnitState.QUEUED)
-    return session.scalar(select(Unit.id).where(*wanted))
-
-
-def kept_parts(session: Session, job_id: str) -> list[Part]:
-    """What the job's units that succeeded kept, in the plan's order."""
-    query = (
-        select(Unit.images, Unit.steps_total, Unit.payload, Unit.kept)
-        .where(Unit.job_id == job_id, Unit.role == UnitRole.WORK, Unit.state == UnitState.SUCCEEDED)
-        .order_by(Unit.position)
-    )
-    return [
-        Part(PlannedUnit(tuple(images), steps, payload), _arrays(kept))
-        for images, steps, payload, kept in session.execute(query)
-    ]
 
 
 def queued_units(session: Session, limit: int) -> list[str]:
@@ -226,71 +210,6 @@ def _lock_job(session: Session, claim: Claim) -> None:
     session.execute(select(Job.id).where(Job.id == claim.job_id).with_for_update())
 
 
-def _end_job_with_its_last_unit(session: Session, job_id: str) -> None:
-    session.flush()
-    ended = select(Unit.id).where(Unit.job_id == job_id, Unit.state.in_(ENDED_UNIT))
-    session.execute(delete(Artifact).where(Artifact.unit_id.in_(ended), Artifact.preview))
-    units = session.execute(
-        select(Unit.state, Unit.error, Unit.role, Unit.images).where(Unit.job_id == job_id).order_by(Unit.position)
-    ).all()
-    if any(unit.state not in ENDED_UNIT for unit in units):
-        return
-    if _needs_combining(session, job_id, [(unit.state, unit.role) for unit in units]):
-        session.add(
-            Unit(
-                job_id=job_id,
-                position=len(units),
-                role=UnitRole.COMBINE,
-                images=[],
-                payload={},
-                steps_total=1,
-                state=UnitState.QUEUED,
-            )
-        )
-        return
-    session.execute(update(Unit).where(Unit.job_id == job_id).values(kept=None))
-    errors = [(unit.images, unit.error) for unit in units if unit.state == UnitState.FAILED]
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.state == JobState.RUNNING)
-        .values(
-            state=JobState.FAILED if errors else JobState.SUCCEEDED,
-            error=_job_error(errors, len(units)),
-            finished_at=now(),
-        )
-    )
-
-
-def _needs_combining(session: Session, job_id: str, units: Sequence[tuple[str, str]]) -> bool:
-    combines = session.scalar(select(Job.combines).where(Job.id == job_id))
-    was_made = any(role == UnitRole.COMBINE for _, role in units)
-    return bool(combines) and not was_made and any(state == UnitState.SUCCEEDED for state, _ in units)
-
-
-def _job_error(errors: Sequence[tuple[list[str], str | None]], units: int) -> str | None:
-    """errors: the pictures of each failed unit, and its reason."""
-    if not errors:
-        return None
-    images, reason = errors[0]
-    if units == 1:
-        return reason
-    which = f", of picture {images[0]}" if images else ""
-    return f"{len(errors)} of {units} units failed; the first{which}: {reason}"
-
-
-def _npz(arrays: dict[str, np.ndarray]) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
-    return buffer.getvalue()
-
-
-def _arrays(npz: bytes | None) -> dict[str, np.ndarray]:
-    if npz is None:
-        return {}
-    with np.load(io.BytesIO(npz), allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
-
-
 def _artifact_row(claim: Claim, position: int, named: NamedResult, *, preview: bool = False) -> Artifact:
     packed = named.result.pack()
     array = None if packed.array is None else named.result.to_npy()
@@ -300,6 +219,7 @@ def _artifact_row(claim: Claim, position: int, named: NamedResult, *, preview: b
         job_id=claim.job_id,
         unit_id=claim.unit_id,
         position=position,
+        model=claim.model,
         name=named.name,
         variant=named.variant,
         preview=preview,

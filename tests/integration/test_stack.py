@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import psutil
 import pytest
@@ -119,16 +120,23 @@ def test_beyond_this_machine_only_when_asked() -> None:
     assert "can be reached from other machines" in " ".join(done.stderr.split())
 
 
-def test_the_demo_does_the_main_job(tmp_path: Path) -> None:
+def test_the_demo_tells_every_analysis_on_one_page(tmp_path: Path) -> None:
     demo = Path(__file__).parents[2] / "examples" / "demo.py"
     done = subprocess.run(
         [sys.executable, demo, "--output", tmp_path / "out", "--state-dir", tmp_path / "state"],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    for name, label in (("coffee", "espresso 0.957"), ("camera", "tripod 0.944"), ("chelsea", "tiger cat 0.379")):
-        assert f"{name}: {label}" in done.stdout
+    printed = " ".join(done.stdout.split())
+    for label in ("espresso 0.957", "tripod 0.944", "tiger cat 0.379", "p 0.0005", "RandomRotation"):
+        assert label in printed
+    for name in ("coffee", "camera", "chelsea"):
         for ending in ("pixel_map-overlay.png", "pixel_map.npy", "pixel_map.png", "drop_map.csv"):
-            assert (tmp_path / "out" / f"{name}-{ending}").stat().st_size > 500
-    assert (tmp_path / "out" / "metrics.json").exists()
+            assert (tmp_path / "out" / "1-occlusion" / f"{name}-{ending}").stat().st_size > 500
+    page = (tmp_path / "out" / "index.html").read_text()
+    linked = re.findall(r'(?:src|href)="([^#"]+)"', page)
+    assert len(linked) > 200
+    assert not [link for link in linked if not (tmp_path / "out" / unquote(link)).is_file()]
+    for title in ("Occlusion sensitivity", "Correspondence", "Invariance"):
+        assert f"<h2>{title}</h2>" in page
     assert processes_of(tmp_path / "state") == []

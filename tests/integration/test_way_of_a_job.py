@@ -229,7 +229,7 @@ def test_jobs_are_listed_newest_first(client: Client, finished: Job) -> None:
 def test_models_and_analyses_are_described(client: Client) -> None:
     models = client.models()
     assert models[0]["name"] == "efficientnet_lite0"
-    assert len(models) == 81
+    assert len(models) == 83
     model = client.model("efficientnet_lite0")
     assert model["labels"][967] == "espresso"
     assert {"name": "_conv_head", "type": "Conv2dStaticSamePadding", "shape": [1280, 7, 7]} in model["layers"]

@@ -8,6 +8,7 @@ let specs = {};   // results by name, as the job's analysis describes them
 let metricSpecs = {};
 let results = { metrics: [], artifacts: [] };
 let images = [];
+let models = [];
 let chosen = null;  // name of the result that the reader picked
 
 async function refresh() {
@@ -31,11 +32,12 @@ const ids = (found) => found.artifacts.map((artifact) => artifact.id).join();
 async function showJob(job) {
   if (!images.length) {
     images = job.images;
+    models = job.models;
     const analysis = await ask(`/v1/analyses/${job.analysis}`);
     specs = Object.fromEntries(analysis.results.map((r) => [r.name, r]));
     metricSpecs = Object.fromEntries(analysis.metrics.map((m) => [m.name, m]));
     byId("which").dataset.headline = analysis.headline;
-    byId("title").textContent = `${analysis.title} · ${job.model}`;
+    byId("title").textContent = `${analysis.title} · ${job.models.join(", ")}`;
     byId("params").replaceChildren(...Object.entries(job.params).flatMap(
       ([name, value]) => [element("dt", {}, name), element("dd", {}, JSON.stringify(value))]));
   }
@@ -55,23 +57,35 @@ function showChoices() {
   const wanted = chosen ?? byId("which").dataset.headline;
   const before = names.includes(wanted) ? wanted : names[0];
   byId("which").replaceChildren(...names.map(
-    (name) => element("option", { value: name, selected: name === before }, specs[name]?.title ?? name)));
+    (name) => element("option", { value: name, selected: name === before }, titled(name))));
   byId("drawing").hidden = !names.length;
 }
 
 function showPictures() {
   const name = byId("which").value;
   byId("meaning").textContent = specs[name]?.description ?? "";
-  const shown = results.artifacts.filter((a) => a.name === name);
+  const shown = results.artifacts.filter((a) => a.name === name).sort(sideBySide);
   const onPicture = shown.some((a) => a.on_picture);
   for (const id of ["overlay", "alpha", "colormap"]) byId(id).disabled = !onPicture;
   byId("alpha").disabled ||= !byId("overlay").checked;
   byId("pictures").replaceChildren(...shown.map(card));
 }
 
+// What several models gave for one picture stands together, their comparison last; otherwise as it came.
+function sideBySide(one, other) {
+  if (models.length < 2) return 0;
+  const place = (a) => (a.model === null ? models.length : models.indexOf(a.model));
+  const variant = (a) => (a.model === null ? a.variant.split(" · ").slice(1).join(" · ") : a.variant);
+  return images.indexOf(one.image) - images.indexOf(other.image)
+    || variant(one).localeCompare(variant(other)) || place(one) - place(other);
+}
+
+const titled = (name) => specs[name]?.title ?? name.replaceAll("_", " ");
+
 function card(artifact) {
   const number = images.indexOf(artifact.image) + 1;
-  const title = [specs[artifact.name]?.title ?? artifact.name, artifact.variant].filter(Boolean).join(" · ");
+  const model = models.length > 1 ? artifact.model : null;
+  const title = [titled(artifact.name), model, artifact.variant].filter(Boolean).join(" · ");
   return element("section", { className: artifact.preview ? "card preview" : "card" },
     element("h1", {}, number ? `Picture ${number}: ${title}` : title),
     element("img", { src: drawn(artifact), alt: title, loading: "lazy" }),
@@ -89,7 +103,7 @@ function drawn(artifact) {
 
 // Variants go from the general to the particular: a size's numbers belong to all of its targets' maps.
 function metrics(artifact) {
-  const own = (m) => m.image === artifact.image && artifact.variant.startsWith(m.variant);
+  const own = (m) => m.image === artifact.image && m.model === artifact.model && artifact.variant.startsWith(m.variant);
   return element("dl", {}, ...results.metrics.filter(own).flatMap((m) => [
     element("dt", { title: metricSpecs[m.name]?.description ?? "" }, metricSpecs[m.name]?.title ?? m.name),
     element("dd", {}, `${Number(m.value.toPrecision(4)).toLocaleString(undefined, { maximumFractionDigits: 6 })} ${m.unit ?? ""}`)]));

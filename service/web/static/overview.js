@@ -57,7 +57,9 @@ async function submit(event) {
     if (!files.length) throw new Error("Choose at least one picture.");
     const images = [];
     for (const file of files) images.push(await upload(file));
-    const request = { analysis: chosen().name, model: byId("model").value, images, params: parameters() };
+    const names = byId("model").value.split(",").map((name) => name.trim()).filter(Boolean);
+    const which = names.length > 1 ? { models: names } : { model: names[0] ?? "" };
+    const request = { analysis: chosen().name, ...which, images, params: parameters() };
     const job = await ask("/v1/jobs", {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request),
     });
@@ -85,7 +87,7 @@ function row(job) {
   const bar = ended(job) ? "" : element("progress", { max: job.progress.total || 1, value: job.progress.done });
   return element("tr", {},
     element("td", {}, element("a", { href: `/jobs/${job.id}` }, new Date(job.created_at).toLocaleString())),
-    element("td", {}, job.analysis), element("td", {}, job.model),
+    element("td", {}, job.analysis), element("td", {}, job.models.join(", ")),
     element("td", {}, element("span", { className: `state ${job.state}`, title: job.error ?? "" }, job.state)),
     element("td", {}, bar, " ", timeLeft(job)));
 }

@@ -1,6 +1,6 @@
 """Jobs to try the store with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -20,20 +20,27 @@ SubmitUnits = Callable[..., tuple[str, list[str]]]
 
 @pytest.fixture
 def submit(database: Database) -> SubmitUnits:
-    """Submit a job of so many units; gives its id and theirs."""
+    """Submit a job of so many units for each model; gives its id and theirs."""
 
     def submit_units(
-        units: int = 1, analysis: str = "occlusion", key: str | None = None, *, combines: bool = False
+        units: int = 1,
+        analysis: str = "occlusion",
+        key: str | None = None,
+        *,
+        combines: bool = False,
+        models: Sequence[str] = ("efficientnet_lite0",),
     ) -> tuple[str, list[str]]:
         images = [add_image(database, encode(random_picture(number)))[0].id for number in range(units)]
         with database.writing() as session:
             job = submit_job(
                 session,
                 analysis=analysis,
-                model="efficientnet_lite0",
                 params={"window": [32, 32]},
                 images=images,
-                units=[PlannedUnit((image,), steps=100, payload={"part": "a"}) for image in images],
+                units={
+                    model: [PlannedUnit((image,), steps=100, payload={"part": "a"}) for image in images]
+                    for model in models
+                },
                 combines=combines,
                 request_sha256="0" * 64,
                 idempotency_key=key,

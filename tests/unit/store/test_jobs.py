@@ -90,7 +90,8 @@ def test_deleting_a_job_takes_its_results_and_nothing_else(database: Database, s
     with database.writing() as session:
         assert not delete_job(session, gone)
     assert counts(database) == {
-        "images": 1, "jobs": 1, "job_images": 1, "units": 1, "artifacts": 2, "metrics": 1, "workers": 0
+        "images": 1, "jobs": 1, "job_images": 1, "units": 1, "artifacts": 2, "metrics": 1, "workers": 0,
+        "kept_arrays": 0,
     }  # fmt: skip
     with database.reading() as session:
         assert session.scalars(select(Artifact.job_id).distinct()).all() == [kept]

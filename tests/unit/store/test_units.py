@@ -9,18 +9,19 @@ from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import Outcome
 from occluscope.results import Heatmap, Table
+from service.store.comparing import compare_models
 from service.store.database import Database, now
+from service.store.ending import following_units
 from service.store.jobs import delete_job, progress_of, results_of
-from service.store.tables import Artifact, Job, Metric, Unit
+from service.store.kept import kept_parts
+from service.store.tables import Artifact, Job, KeptArray, Metric, Unit
 from service.store.units import (
     Claim,
     claim_unit,
-    combining_unit,
     commit_unit,
     fail_unit,
     free_expired_units,
     give_back_unit,
-    kept_parts,
     queued_units,
     renew_lease,
     report_progress,
@@ -237,11 +238,9 @@ def test_queued_units_come_oldest_job_first(database: Database, submit: SubmitUn
         assert queued_units(session, 1) == first[:1]
 
 
-def kept(database: Database, job_id: str) -> list[str | None]:
+def kept(database: Database) -> int:
     with database.reading() as session:
-        return list(
-            session.scalars(select(Unit.kept.is_not(None)).where(Unit.job_id == job_id).order_by(Unit.position))
-        )
+        return session.scalar(select(func.count()).select_from(KeptArray)) or 0
 
 
 def end(database: Database, unit_id: str, number: int, *, succeeds: bool = True) -> None:
@@ -253,28 +252,78 @@ def end(database: Database, unit_id: str, number: int, *, succeeds: bool = True)
         assert commit_unit(session, claimed, done) if succeeds else fail_unit(session, claimed, "reason")
 
 
+def following(database: Database, job_id: str) -> list[str]:
+    with database.reading() as session:
+        return following_units(session, job_id)
+
+
 @pytest.mark.parametrize("failing", [False, True])
 def test_what_units_kept_is_combined_once_and_then_gone(database: Database, submit: SubmitUnits, failing: bool) -> None:
     job_id, unit_ids = submit(3, combines=True)
     for number, unit_id in enumerate(unit_ids):
-        with database.reading() as session:
-            assert combining_unit(session, job_id) is None
+        assert following(database, job_id) == []
         end(database, unit_id, number, succeeds=not (failing and number == 1))
     assert states(database, job_id)[0] == "running"
+    (combining,) = following(database, job_id)
     with database.reading() as session:
-        combining = combining_unit(session, job_id)
-        parts = kept_parts(session, job_id)
         assert queued_units(session, 10) == [combining]
+    parts = kept_parts(database, job_id, "efficientnet_lite0")
     assert [float(part.kept["numbers"][0, 0]) for part in parts] == ([0, 2] if failing else [0, 1, 2])
-    assert combining is not None
+    assert [list(part.kept) for part in parts] == [["numbers"]] * len(parts)
+    with pytest.raises(KeyError):
+        parts[0].kept["letters"]
     claimed = claim(database, combining)
-    assert claimed.role == "combine"
+    assert (claimed.role, claimed.model) == ("combine", "efficientnet_lite0")
     with database.writing() as session:
         assert commit_unit(session, claimed, outcome(9))
     assert states(database, job_id)[0] == ("failed" if failing else "succeeded")
-    assert not any(kept(database, job_id))
+    assert kept(database) == 0
+    assert following(database, job_id) == []
+
+
+def test_each_model_is_combined_by_itself_and_then_all_are_compared(database: Database, submit: SubmitUnits) -> None:
+    job_id, unit_ids = submit(2, combines=True, models=("resnet18", "resnet50"))
+    assert len(unit_ids) == 4
+    for number, unit_id in enumerate(unit_ids[:2]):
+        end(database, unit_id, number)
+    (first,) = following(database, job_id)  # the other model's units still wait
+    assert claim(database, first).model == "resnet18"
+    assert [float(part.kept["numbers"][0, 0]) for part in kept_parts(database, job_id, "resnet18")] == [0, 1]
+    for number, unit_id in enumerate(unit_ids[2:]):
+        end(database, unit_id, number + 5)
+    (second,) = following(database, job_id)
+    end(database, second, 9)
+    assert following(database, job_id) == []
+    with database.writing() as session:
+        session.execute(update(Unit).where(Unit.id == first).values(state="queued"))
+    end(database, first, 8)
+    (comparing,) = following(database, job_id)
+    claimed = claim(database, comparing)
+    assert (claimed.role, claimed.model) == ("compare", "")
+    compared = compare_models(database, job_id)
+    assert [(one.name, one.variant) for one in compared.results] == [
+        ("map", "resnet18 − resnet50"),
+        ("metrics_compared", ""),
+    ]
+    with database.writing() as session:
+        assert commit_unit(session, claimed, compared)
+    assert states(database, job_id)[0] == "succeeded"
     with database.reading() as session:
-        assert combining_unit(session, job_id) is None
+        metrics, artifacts = results_of(session, job_id)
+    assert [one.model for one in artifacts if one.name == "map"][-3:] == ["resnet18", "resnet50", ""]
+    assert {one.model for one in metrics} == {"resnet18", "resnet50"}
+
+
+def test_where_one_model_gave_nothing_nothing_is_compared(database: Database, submit: SubmitUnits) -> None:
+    job_id, unit_ids = submit(1, models=("resnet18", "resnet50"))
+    end(database, unit_ids[0], 0)
+    end(database, unit_ids[1], 1, succeeds=False)
+    assert states(database, job_id) == ("failed", ["succeeded", "failed"])
+    with database.reading() as session:
+        error = session.get_one(Job, job_id).error
+    assert error is not None
+    assert error.startswith("1 of 2 units failed; the first, of picture ")
+    assert error.endswith(", with resnet50: reason")
 
 
 def test_where_all_units_failed_nothing_is_combined(database: Database, submit: SubmitUnits) -> None:

@@ -1,0 +1,75 @@
+"""What a job's models gave for the same question, brought together."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from occluscope.analyses.contract import Outcome
+from occluscope.results import Metric as GivenMetric
+from occluscope.results import NamedResult, Result
+from occluscope.results.comparison import compare, compare_metrics
+from service.store.database import Database
+from service.store.tables import Artifact, Job, JobImage, Metric, Unit
+from service.store.units import stored_result
+
+METRICS_COMPARED = "metrics_compared"
+
+
+def compare_models(database: Database, job_id: str) -> Outcome:
+    """Each result that at least two models gave under one name, of one picture, in one variant; and all numbers.
+
+    Results are read one question at a time.
+    """
+    found: list[NamedResult] = []
+    with database.reading() as session:
+        models = list(session.get_one(Job, job_id).models)
+        for (name, variant, image), ids in _same_questions(session, job_id, models):
+            results: dict[str, Result] = {}
+            for model, artifact_id in ids.items():
+                artifact = session.get_one(Artifact, artifact_id)
+                results[model] = stored_result(artifact)
+                session.expunge(artifact)
+            for of, comparison in compare(results).items():
+                found.append(NamedResult(name, comparison, image, f"{of} · {variant}" if variant else of))
+        table = compare_metrics(_metrics(session, job_id, models), _numbers_of_pictures(session, job_id))
+    if table is not None:
+        found.append(NamedResult(METRICS_COMPARED, table))
+    return Outcome(found, [])
+
+
+def _same_questions(
+    session: Session, job_id: str, models: list[str]
+) -> Iterator[tuple[tuple[str, str, str | None], dict[str, str]]]:
+    """Name, variant and picture, and by model, in the job's order, the id of what answers."""
+    query = (
+        select(Artifact.name, Artifact.variant, Artifact.image_id, Artifact.model, Artifact.id)
+        .join(Unit, Unit.id == Artifact.unit_id)
+        .where(Artifact.job_id == job_id, ~Artifact.preview)
+        .order_by(Unit.position, Artifact.position)
+    )
+    answers: dict[Any, dict[str, str]] = {}
+    for name, variant, image, model, artifact_id in session.execute(query):
+        answers.setdefault((name, variant, image), {})[model] = artifact_id
+    for question, ids in answers.items():
+        if len(ids) > 1:
+            yield question, {model: ids[model] for model in models if model in ids}
+
+
+def _metrics(session: Session, job_id: str, models: list[str]) -> dict[str, list[GivenMetric]]:
+    query = (
+        select(Metric)
+        .join(Unit, Unit.id == Metric.unit_id)
+        .where(Metric.job_id == job_id)
+        .order_by(Unit.position, Metric.position)
+    )
+    found: dict[str, list[GivenMetric]] = {model: [] for model in models}
+    for metric in session.scalars(query):
+        found[metric.model].append(GivenMetric(metric.name, metric.value, metric.unit, metric.image_id, metric.variant))
+    return {model: metrics for model, metrics in found.items() if metrics}
+
+
+def _numbers_of_pictures(session: Session, job_id: str) -> dict[str, str]:
+    query = select(JobImage.image_id, JobImage.position).where(JobImage.job_id == job_id)
+    return {image: f"picture {position + 1}" for image, position in session.execute(query)}

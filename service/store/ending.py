@@ -1,0 +1,91 @@
+"""What comes after a unit has ended: units that need all the others, and at last the job's own end."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from service.store.database import now
+from service.store.kept import forget_kept
+from service.store.states import ENDED_UNIT, JobState, UnitRole, UnitState
+from service.store.tables import Artifact, Job, Unit
+
+
+def end_job_with_its_last_unit(session: Session, job_id: str) -> None:
+    """Make the units that can be made now, or end the job when none are left.
+
+    Its job's row is locked by the caller: of two workers that end the last two units the later sees the other's.
+    """
+    session.flush()
+    ended = select(Unit.id).where(Unit.job_id == job_id, Unit.state.in_(ENDED_UNIT))
+    session.execute(delete(Artifact).where(Artifact.unit_id.in_(ended), Artifact.preview))
+    job = session.get_one(Job, job_id)
+    units = session.scalars(select(Unit).where(Unit.job_id == job_id).order_by(Unit.position)).all()
+    following = _following(job, units)
+    session.add_all(
+        Unit(
+            job_id=job_id,
+            position=len(units) + number,
+            role=role,
+            model=model,
+            images=[],
+            payload={},
+            steps_total=1,
+            state=UnitState.QUEUED,
+        )
+        for number, (role, model) in enumerate(following)
+    )
+    if following or not _all_ended(units):
+        return
+    forget_kept(session, job_id)
+    failed = [unit for unit in units if unit.state == UnitState.FAILED]
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.state == JobState.RUNNING)
+        .values(
+            state=JobState.FAILED if failed else JobState.SUCCEEDED,
+            error=_error(failed, len(units), job.models),
+            finished_at=now(),
+        )
+    )
+
+
+def following_units(session: Session, job_id: str) -> list[str]:
+    """Ids of the job's units over other units that wait for a worker."""
+    wanted = (Unit.job_id == job_id, Unit.role != UnitRole.WORK, Unit.state == UnitState.QUEUED)
+    return list(session.scalars(select(Unit.id).where(*wanted).order_by(Unit.position)))
+
+
+def _following(job: Job, units: Sequence[Unit]) -> list[tuple[UnitRole, str]]:
+    """Role and model of the units that are due: their parts have ended, and one of them succeeded."""
+    due: list[tuple[UnitRole, str]] = []
+    for model in job.models if job.combines else ():
+        own = [unit for unit in units if unit.model == model]
+        if _due(own, UnitRole.COMBINE):
+            due.append((UnitRole.COMBINE, model))
+    if due or len(job.models) < 2:
+        return due
+    gave = {unit.model for unit in units if unit.state == UnitState.SUCCEEDED}
+    return [(UnitRole.COMPARE, "")] if len(gave) > 1 and _due(units, UnitRole.COMPARE) else []
+
+
+def _due(units: Sequence[Unit], role: UnitRole) -> bool:
+    was_made = any(unit.role == role for unit in units)
+    return not was_made and _all_ended(units) and any(unit.state == UnitState.SUCCEEDED for unit in units)
+
+
+def _all_ended(units: Sequence[Unit]) -> bool:
+    return all(unit.state in ENDED_UNIT for unit in units)
+
+
+def _error(failed: Sequence[Unit], units: int, models: Sequence[Any]) -> str | None:
+    """How many units failed, and of the first its picture, model and reason."""
+    if not failed:
+        return None
+    first = failed[0]
+    if units == 1:
+        return first.error
+    of = [f"of picture {first.images[0]}"] if first.images else []
+    of += [f"with {first.model}"] if len(models) > 1 and first.model else []
+    return f"{len(failed)} of {units} units failed; the first{''.join(f', {which}' for which in of)}: {first.error}"
