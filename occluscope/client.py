@@ -273,5 +273,6 @@ def file_stem(artifact: Artifact, job: Job, names: Mapping[str, str]) -> str:
 
 
 def _file_name(text: str) -> str:
-    """Letters and digits, and one hyphen for everything between them: ``48×48 · tripod`` → ``48-48-tripod``."""
-    return "-".join("".join(letter if letter.isascii() and letter.isalnum() else " " for letter in text).split())
+    """Letters, digits and underscores, one hyphen for all between them: ``48×48 · tripod`` → ``48-48-tripod``."""
+    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter == "_") else " " for letter in text)
+    return "-".join(kept.split())

@@ -76,6 +76,7 @@ class AnalysisSpec:
     parameters name, by id.
     headline: name of the result that a person should see first.
     named_images: the pictures that parameters name beside the job's own (a mask), by their path below ``params``.
+    order: its place among all analyses where a person chooses; the lowest first.
     combines: whether `compute.py` has a `combine`, which runs once after all units, over what they kept.
     """
 
@@ -89,6 +90,7 @@ class AnalysisSpec:
     headline: str
     named_images: Callable[[Any], dict[str, str]] = lambda _params: {}
     combines: bool = False
+    order: int = 100
 
     def parse(self, params: Any) -> Parameters:
         """Validate parameters as they came over the wire.

@@ -71,8 +71,9 @@ def view(spec: AnalysisSpec) -> dict[str, Any]:
 
 @blueprint.get("", summary="List the analyses", responses={200: AnalysisList})
 def list_all() -> Response:
-    """Each with the JSON Schema of its parameters."""
-    return jsonify(analyses=[view(analyses.spec(name)) for name in analyses.names()])
+    """Each with the JSON Schema of its parameters, in the order in which they are offered."""
+    specs = [analyses.spec(name) for name in analyses.names()]
+    return jsonify(analyses=[view(spec) for spec in sorted(specs, key=lambda spec: (spec.order, spec.name))])
 
 
 @blueprint.get("/<name>", summary="Show an analysis", responses={200: AnalysisView, **documented(404)})

@@ -183,5 +183,6 @@ SPEC: Final = AnalysisSpec(
             "Share of permutations (each picture's part exchanged at random with its random boxes) with as small a Δ.",
         ),
     ),
+    order=2,
     headline="comparison",
 )

@@ -171,7 +171,7 @@ SPEC: Final = AnalysisSpec(
             "mean_curves",
             "curves",
             "Mean over pictures",
-            "The same, mean over all pictures, ± one standard deviation.",
+            "Probability of each picture's target and distances of its features: mean ± standard deviation.",
         ),
         ResultSpec(
             "augmentations",
@@ -243,5 +243,6 @@ SPEC: Final = AnalysisSpec(
             "1 − mean distance from the unchanged picture ÷ mean distance between different pictures, of a layer.",
         ),
     ),
+    order=3,
     headline="mean_curves",
 )

@@ -6,7 +6,7 @@ noise and JPEG are those of what the model sees.
 """
 
 import io
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Literal
 
 import numpy as np
@@ -203,21 +203,23 @@ class _Filled:
         height, width = self._pixels.shape[:2]
         if top >= 0 and left >= 0 and bottom <= height and right <= width:
             return self._pixels[top:bottom, left:right]
-        rows, inside_rows = self._places(range(top, bottom), height)
-        columns, inside_columns = self._places(range(left, right), width)
-        region = self._pixels[rows[:, None], columns]
-        if self._fill == "grey":
-            region[~(inside_rows[:, None] & inside_columns)] = self._grey
-        return np.asarray(region)
+        if self._fill != "grey":
+            rows, columns = self._places(top, bottom, height), self._places(left, right, width)
+            return np.asarray(self._pixels.take(rows, axis=0).take(columns, axis=1))
+        region = np.empty((bottom - top, right - left, 3), dtype=np.uint8)
+        region[:] = self._grey
+        near_y, far_y = np.clip([top, bottom], 0, height)
+        near_x, far_x = np.clip([left, right], 0, width)
+        region[near_y - top : far_y - top, near_x - left : far_x - left] = self._pixels[near_y:far_y, near_x:far_x]
+        return region
 
-    def _places(self, wanted: Iterable[int], length: int) -> tuple[np.ndarray, np.ndarray]:
-        """Which pixel stands at each place, and whether the place is inside."""
-        places = np.array(list(wanted), dtype=np.int64)
-        inside = (places >= 0) & (places < length)
+    def _places(self, near: int, far: int, length: int) -> np.ndarray:
+        """Which pixel stands at each place."""
+        places = np.arange(near, far)
         if self._fill == "reflect":
             folded = places % (2 * length)
-            return np.minimum(folded, 2 * length - 1 - folded), inside
-        return places.clip(0, length - 1), inside
+            return np.asarray(np.minimum(folded, 2 * length - 1 - folded))
+        return places.clip(0, length - 1)
 
 
 def _filtered(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:

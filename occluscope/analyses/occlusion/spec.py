@@ -249,5 +249,6 @@ SPEC: Final = AnalysisSpec(
         ),
         MetricSpec("seconds", "Seconds", "Time that the windows took for this picture.", "s"),
     ),
+    order=1,
     headline="pixel_map",
 )

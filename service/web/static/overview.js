@@ -7,8 +7,7 @@ let analyses = [];
 
 async function start() {
   const [known, models] = await Promise.all([ask("/v1/analyses"), ask("/v1/models")]);
-  const needs = (analysis) => (analysis.parameters.required ?? []).length;  // what runs without being told more comes first
-  analyses = known.analyses.sort((one, other) => needs(one) - needs(other));
+  analyses = known.analyses;
   byId("analysis").append(...analyses.map((a) => element("option", { value: a.name }, a.title)));
   byId("models").append(...models.models.map((m) => element("option", { value: m.name }, m.source)));
   byId("model").value = models.models[0].name;
