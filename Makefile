@@ -34,10 +34,11 @@ test: $(INSTALLED) ## run every test
 
 bench: export MALLOC_MMAP_THRESHOLD_ = 1073741824
 bench: export MALLOC_TRIM_THRESHOLD_ = 2147483648
-bench: $(INSTALLED) ## measure occlusion side by side with peers; writes benchmarks/results/ (about an hour)
+bench: $(INSTALLED) ## measure side by side with peers; writes benchmarks/results/ (about an hour)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	$(BIN)/python -m benchmarks.occlusion
 	$(BIN)/python -m benchmarks.adaptive
+	$(BIN)/python -m benchmarks.invariance
 
 check: $(INSTALLED) ## format, lint, types, import rule, 'service loads without torch'
 	$(BIN)/ruff format --check .

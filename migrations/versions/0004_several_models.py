@@ -15,20 +15,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    with op.batch_alter_table('jobs') as batch_op:
-        batch_op.add_column(sa.Column('models', sa.JSON(), nullable=True))
-    jobs = sa.table('jobs', sa.column('id', sa.String), sa.column('model', sa.String), sa.column('models', sa.JSON))
-    connection = op.get_bind()
-    for (model,) in connection.execute(sa.select(jobs.c.model).distinct()).all():
-        connection.execute(sa.update(jobs).where(jobs.c.model == model).values(models=[model]))
-    with op.batch_alter_table('jobs') as batch_op:
-        batch_op.alter_column('models', existing_type=sa.JSON(), nullable=False)
+    # Plain ALTER TABLE alone: copying a table, as SQLite's batch mode does, would cascade to the rows below it.
     for table in ('units', 'artifacts', 'metrics'):
-        with op.batch_alter_table(table) as batch_op:
-            batch_op.add_column(sa.Column('model', sa.String(length=100), nullable=True))
+        op.add_column(table, sa.Column('model', sa.String(length=100), server_default=sa.text("''"), nullable=False))
         op.execute(f'UPDATE {table} SET model = (SELECT jobs.model FROM jobs WHERE jobs.id = {table}.job_id)')
-        with op.batch_alter_table(table) as batch_op:
-            batch_op.alter_column('model', existing_type=sa.String(length=100), nullable=False)
     op.create_table(
         'kept_arrays',
         sa.Column('unit_id', sa.String(length=32), nullable=False),
@@ -38,8 +28,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint('unit_id', 'name', name=op.f('pk_kept_arrays')),
     )
     _run_again_what_kept_arrays()
-    with op.batch_alter_table('units') as batch_op:
-        batch_op.drop_column('kept')
+    op.execute('ALTER TABLE units DROP COLUMN kept')
 
 
 def _run_again_what_kept_arrays() -> None:
@@ -56,12 +45,7 @@ def _run_again_what_kept_arrays() -> None:
 
 def downgrade() -> None:
     op.execute("DELETE FROM jobs WHERE id IN (SELECT job_id FROM units WHERE role = 'compare')")
-    with op.batch_alter_table('units') as batch_op:
-        batch_op.add_column(sa.Column('kept', sa.LargeBinary(), nullable=True))
-        batch_op.drop_column('model')
     op.drop_table('kept_arrays')
-    for table in ('artifacts', 'metrics'):
-        with op.batch_alter_table(table) as batch_op:
-            batch_op.drop_column('model')
-    with op.batch_alter_table('jobs') as batch_op:
-        batch_op.drop_column('models')
+    op.add_column('units', sa.Column('kept', sa.LargeBinary(), nullable=True))
+    for table in ('units', 'artifacts', 'metrics'):
+        op.execute(f'ALTER TABLE {table} DROP COLUMN model')

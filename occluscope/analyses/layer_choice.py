@@ -7,13 +7,12 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from occluscope.errors import FieldError
 from occluscope.models.card import ModelCard
 
-MAX_LAYERS: Final = 8
+MAX_LAYERS: Final = 32
 _NO_LAYERS: Final = ("ZeroPad2d", "ConstantPad2d", "Identity", "Dropout", "Dropout2d")  # count nothing as depth
 _ENDS: Final = {"first": 0.0, "last": 1.0}
 
 DESCRIPTION: Final = (
-    "names from the model's card, 'first', 'last', or a depth from 0 to 1 among the layers that give maps "
-    "(of a model without any, among all)."
+    "names from the model's card, 'first', 'last', or a depth from 0 to 1 among the layers that give maps or tokens."
 )
 
 
@@ -44,7 +43,7 @@ def layer_names(layers: Layers, card: ModelCard) -> list[str]:
     LookupError
         A layer is none of the model's.
     """
-    order = [layer for layer in card.map_layers() or card.layers if layer.type not in _NO_LAYERS]
+    order = [layer for layer in card.placed_layers() or card.layers if layer.type not in _NO_LAYERS]
     found = []
     for wanted in layers:
         if isinstance(wanted, str) and wanted not in _ENDS:
@@ -55,15 +54,18 @@ def layer_names(layers: Layers, card: ModelCard) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def layer_errors(layers: Layers, card: ModelCard, max_features: int) -> list[FieldError]:
-    """What is wrong with the layers, as errors of ``params.layers``. max_features: that one layer may have."""
+def layer_errors(layers: Layers, card: ModelCard, max_features: int, times: int = 1) -> list[FieldError]:
+    """What is wrong with the layers, as errors of ``params.layers``.
+
+    max_features: of all layers together, each taken `times` times, for one picture.
+    """
     try:
         names = layer_names(layers, card)
     except LookupError as error:
         return [FieldError("params.layers", str(error.args[0]))]
-    sizes = {layer.name: layer.features for layer in card.layers}
-    return [
-        FieldError("params.layers", f"layer '{name}' has {sizes[name]:,} features; the limit is {max_features:,}")
-        for name in names
-        if sizes[name] > max_features
-    ]
+    features = sum(card.layer(name).features for name in names)
+    if features * times <= max_features:
+        return []
+    of = f" for each of {times} boxes" if times > 1 else ""
+    message = f"{', '.join(names)} have {features:,} features{of}; the limit is {max_features // times:,} in all"
+    return [FieldError("params.layers", message)]

@@ -108,6 +108,14 @@ class ModelCard(BaseModel):
             return []
         return [layer for layer in self.layers if len(layer.shape) == 3 and min(layer.shape[1:]) > 1]
 
+    def placed_layers(self) -> list[Layer]:
+        """The layers that give features at several places, as maps or as tokens, in the order they run."""
+        return [
+            layer
+            for layer in self.layers
+            if len(layer.shape) > 1 and layer.features > layer.shape[self.unit_axis(layer.name)]
+        ]
+
     def class_index(self, target: int | str) -> int:
         """Index of a class given by index or by label (in upper or lower case where that is no other class).
 

@@ -166,7 +166,8 @@ def list_page(query: JobQuery) -> Response:
         except ValueError as error:
             return invalid([FieldError("cursor", str(error))])
         progress = store.progress_of(session, page.jobs)
-        views = [_view(job, progress[job.id]) for job in page.jobs]
+        models = store.models_of(session, [job.id for job in page.jobs])
+        views = [_view(job, progress[job.id], models[job.id]) for job in page.jobs]
     return jsonify(jobs=views, next_cursor=page.cursor)
 
 
@@ -236,15 +237,16 @@ def _accepted(session: Session, job: Job) -> Response:
 
 def _detail(session: Session, job: Job) -> dict[str, Any]:
     progress = store.progress_of(session, [job])[job.id]
-    return {**_view(job, progress), "images": store.images_of(session, job.id)}
+    models = store.models_of(session, [job.id])[job.id]
+    return {**_view(job, progress, models), "images": store.images_of(session, job.id)}
 
 
-def _view(job: Job, progress: store.Progress) -> dict[str, Any]:
+def _view(job: Job, progress: store.Progress, models: list[str]) -> dict[str, Any]:
     return JobView(
         id=job.id,
         analysis=job.analysis,
         model=job.model,
-        models=job.models,
+        models=models,
         params=job.params,
         state=JobState(job.state),
         progress=ProgressView(done=progress.done, total=progress.total, eta_seconds=progress.eta_seconds),

@@ -11,7 +11,8 @@ from occluscope.results import Metric as GivenMetric
 from occluscope.results import NamedResult, Result
 from occluscope.results.comparison import compare, compare_metrics
 from service.store.database import Database
-from service.store.tables import Artifact, Job, JobImage, Metric, Unit
+from service.store.jobs import models_of
+from service.store.tables import Artifact, JobImage, Metric, Unit
 from service.store.units import stored_result
 
 METRICS_COMPARED = "metrics_compared"
@@ -24,7 +25,7 @@ def compare_models(database: Database, job_id: str) -> Outcome:
     """
     found: list[NamedResult] = []
     with database.reading() as session:
-        models = list(session.get_one(Job, job_id).models)
+        models = models_of(session, [job_id])[job_id]
         for (name, variant, image), ids in _same_questions(session, job_id, models):
             results: dict[str, Result] = {}
             for model, artifact_id in ids.items():

@@ -1,7 +1,6 @@
 """What comes after a unit has ended: units that need all the others, and at last the job's own end."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -22,7 +21,8 @@ def end_job_with_its_last_unit(session: Session, job_id: str) -> None:
     session.execute(delete(Artifact).where(Artifact.unit_id.in_(ended), Artifact.preview))
     job = session.get_one(Job, job_id)
     units = session.scalars(select(Unit).where(Unit.job_id == job_id).order_by(Unit.position)).all()
-    following = _following(job, units)
+    models = list(dict.fromkeys(unit.model for unit in units if unit.role == UnitRole.WORK))
+    following = _following(units, models, combines=job.combines)
     session.add_all(
         Unit(
             job_id=job_id,
@@ -45,7 +45,7 @@ def end_job_with_its_last_unit(session: Session, job_id: str) -> None:
         .where(Job.id == job_id, Job.state == JobState.RUNNING)
         .values(
             state=JobState.FAILED if failed else JobState.SUCCEEDED,
-            error=_error(failed, len(units), job.models),
+            error=_error(failed, len(units), models),
             finished_at=now(),
         )
     )
@@ -57,14 +57,14 @@ def following_units(session: Session, job_id: str) -> list[str]:
     return list(session.scalars(select(Unit.id).where(*wanted).order_by(Unit.position)))
 
 
-def _following(job: Job, units: Sequence[Unit]) -> list[tuple[UnitRole, str]]:
+def _following(units: Sequence[Unit], models: Sequence[str], *, combines: bool) -> list[tuple[UnitRole, str]]:
     """Role and model of the units that are due: their parts have ended, and one of them succeeded."""
     due: list[tuple[UnitRole, str]] = []
-    for model in job.models if job.combines else ():
+    for model in models if combines else ():
         own = [unit for unit in units if unit.model == model]
         if _due(own, UnitRole.COMBINE):
             due.append((UnitRole.COMBINE, model))
-    if due or len(job.models) < 2:
+    if due or len(models) < 2:
         return due
     gave = {unit.model for unit in units if unit.state == UnitState.SUCCEEDED}
     return [(UnitRole.COMPARE, "")] if len(gave) > 1 and _due(units, UnitRole.COMPARE) else []
@@ -79,7 +79,7 @@ def _all_ended(units: Sequence[Unit]) -> bool:
     return all(unit.state in ENDED_UNIT for unit in units)
 
 
-def _error(failed: Sequence[Unit], units: int, models: Sequence[Any]) -> str | None:
+def _error(failed: Sequence[Unit], units: int, models: Sequence[str]) -> str | None:
     """How many units failed, and of the first its picture, model and reason."""
     if not failed:
         return None

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.database import now
-from service.store.states import JobState, UnitState
+from service.store.states import JobState, UnitRole, UnitState
 from service.store.tables import Artifact, Job, JobImage, Metric, Unit
 
 
@@ -38,11 +38,9 @@ def submit_job(
     idempotency_key: str | None = None,
 ) -> Job:
     """Write a job and its units, state ``queued``. units: by model."""
-    models = list(units)
     job = Job(
         analysis=analysis,
-        model=models[0],
-        models=models,
+        model=next(iter(units)),
         params=params,
         combines=combines,
         state=JobState.QUEUED,
@@ -59,7 +57,9 @@ def submit_job(
                 steps_total=unit.steps,
                 state=UnitState.QUEUED,
             )
-            for position, (model, unit) in enumerate((model, unit) for model in models for unit in units[model])
+            for position, (model, unit) in enumerate(
+                (model, unit) for model, of_model in units.items() for unit in of_model
+            )
         ],
     )
     session.add(job)
@@ -128,6 +128,20 @@ def progress_of(session: Session, jobs: Sequence[Job]) -> dict[str, Progress]:
     )
     sums = {job_id: (int(done), int(total)) for job_id, done, total in session.execute(query)}
     return {job.id: _progress(job, *sums.get(job.id, (0, 0))) for job in jobs}
+
+
+def models_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The models that several jobs run, in the order they were given, by the job's id, in one query."""
+    query = (
+        select(Unit.job_id, Unit.model)
+        .where(Unit.job_id.in_(job_ids), Unit.role == UnitRole.WORK)
+        .group_by(Unit.job_id, Unit.model)
+        .order_by(func.min(Unit.position))
+    )
+    found: dict[str, list[str]] = {job_id: [] for job_id in job_ids}
+    for job_id, model in session.execute(query):
+        found[job_id].append(model)
+    return found
 
 
 def images_of(session: Session, job_id: str) -> list[str]:

@@ -81,7 +81,7 @@ class Image(Base):
 
 
 class Job(Base):
-    """What a user asked for, and how far it is. models: all that it runs; model: the first of them."""
+    """What a user asked for, and how far it is. model: the first of those that its units run."""
 
     __tablename__ = "jobs"
     __table_args__ = (
@@ -93,7 +93,6 @@ class Job(Base):
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
     analysis: Mapped[str] = mapped_column(String(_NAME))
     model: Mapped[str] = mapped_column(String(_NAME))
-    models: Mapped[list[Any]]
     params: Mapped[dict[str, Any]]
     combines: Mapped[bool] = mapped_column(default=False, server_default=false())
     state: Mapped[str] = mapped_column(String(_NAME))
@@ -138,7 +137,7 @@ class Unit(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     position: Mapped[int]
     role: Mapped[str] = mapped_column(String(_NAME), default=UnitRole.WORK, server_default=text("'work'"))
-    model: Mapped[str] = mapped_column(String(_NAME))
+    model: Mapped[str] = mapped_column(String(_NAME), server_default=text("''"))
     images: Mapped[list[Any]]  # ids, in the order the analysis wants them
     payload: Mapped[dict[str, Any]]
     steps_total: Mapped[int]
@@ -178,7 +177,7 @@ class Artifact(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     unit_id: Mapped[str] = mapped_column(ForeignKey("units.id", ondelete="CASCADE"))
     position: Mapped[int]  # in the order the analysis gave them
-    model: Mapped[str] = mapped_column(String(_NAME))
+    model: Mapped[str] = mapped_column(String(_NAME), server_default=text("''"))
     name: Mapped[str] = mapped_column(String(_NAME))
     variant: Mapped[str] = mapped_column(String(_VARIANT), default="", server_default=text("''"))
     preview: Mapped[bool] = mapped_column(default=False, server_default=false())
@@ -199,7 +198,7 @@ class Metric(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     unit_id: Mapped[str] = mapped_column(ForeignKey("units.id", ondelete="CASCADE"), index=True)
     position: Mapped[int]
-    model: Mapped[str] = mapped_column(String(_NAME))
+    model: Mapped[str] = mapped_column(String(_NAME), server_default=text("''"))
     name: Mapped[str] = mapped_column(String(_NAME))
     variant: Mapped[str] = mapped_column(String(_VARIANT), default="", server_default=text("''"))
     value: Mapped[float]

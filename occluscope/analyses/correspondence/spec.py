@@ -16,7 +16,8 @@ from occluscope.windows import Box
 MAX_PARTS: Final = 16
 MAX_NAME: Final = 60  # characters
 MAX_DRAWS: Final = 50
-MAX_FEATURES: Final = 2**19  # of one layer; its differences are kept for every box of every picture
+MAX_FEATURES: Final = 2**26  # of all layers and boxes, for one picture; kept until the job has ended
+MAX_COMPARED: Final = 2**30  # of all layers and one part's boxes, over all pictures; compared at once
 _MAX_EDGE: Final = 100_000  # pixels
 
 Parts = dict[str, tuple[int, int, int, int]]
@@ -95,9 +96,12 @@ def plan(
     ------
     InvalidInputError
         There are fewer than two pictures, parts are not given for each of them, a part lies outside what the model
-        sees, occurs in one picture only, or a layer is none of the model's.
+        sees, occurs in one picture only, or a layer is none of the model's, or features or boxes are too many.
     """
-    errors = layer_errors(params.layers, card, MAX_FEATURES)
+    of_part = 1 + params.random_draws
+    errors = layer_errors(
+        params.layers, card, MAX_FEATURES, times=of_part * max(map(len, params.parts), default=1)
+    ) or layer_errors(params.layers, card, MAX_COMPARED, times=of_part * len(images))
     if len(images) < 2:
         errors.append(FieldError("images", "correspondence compares pictures: give at least two"))
     if len(params.parts) != len(images):

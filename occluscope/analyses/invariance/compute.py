@@ -1,7 +1,6 @@
 """invariance: runs the model on changed copies of a picture."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -96,8 +95,8 @@ class _Picture:
         kept: dict[str, np.ndarray] = {}
         if self._unit.payload["compared"]:
             kept = {f"{layer}/features": self._base[layer].float().cpu().numpy() for layer in self._layers}
-        for chosen, copies in zip(self._params.families, self._copies(), strict=True):
-            changed = self._family(chosen, copies, target)
+        for chosen in self._params.families:
+            changed = self._family(chosen, target)
             response = changed.with_unchanged(float(base[target]))
             results.append(
                 NamedResult(
@@ -118,22 +117,11 @@ class _Picture:
                 kept[f"{chosen.family}/{layer}/units"] = with_unchanged
         return Outcome(results, metrics, kept)
 
-    def _copies(self) -> Iterator[list[np.ndarray]]:
-        """Each family's changed copies, the next one's being made while the model runs."""
-
-        def make(chosen: ChosenFamily) -> list[np.ndarray]:
-            return list(self._transformations.copies(chosen.about, _changing(chosen)))
-
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            ahead = pool.submit(make, self._params.families[0])
-            for following in (*self._params.families[1:], None):
-                copies = ahead.result()
-                if following is not None:
-                    ahead = pool.submit(make, following)
-                yield copies
-
-    def _family(self, chosen: ChosenFamily, copies: list[np.ndarray], target: int) -> "_Changed":
+    def _family(self, chosen: ChosenFamily, target: int) -> "_Changed":
         """Run all copies of a family."""
+        strengths = np.delete(chosen.strengths(), chosen.identity())
+        extra = single_pixels(chosen)
+        copies = list(self._transformations.copies(chosen.about, np.append(strengths, extra)))
         probabilities: list[Tensor] = []
         distances: dict[str, list[Tensor]] = {layer: [] for layer in self._layers}
         units: dict[str, list[Tensor]] = {layer: [] for layer in self._layers}
@@ -145,8 +133,7 @@ class _Picture:
                 units[layer].append(of_units)
             self._report(self._done + part.stop)
         self._done += len(copies)
-        strengths = _changing(chosen)
-        count = len(strengths) - len(single_pixels(chosen))
+        count = len(strengths)
         found = torch.cat(probabilities).cpu().numpy()
         return _Changed(
             chosen,
@@ -154,7 +141,7 @@ class _Picture:
             torch.stack([torch.cat(distances[layer], dim=1) for layer in self._layers]).cpu().numpy()[..., :count],
             {layer: torch.cat(values).float().cpu().numpy()[:count] for layer, values in units.items()},
             found[count:],
-            self._strip(chosen, dict(zip(strengths.tolist(), copies, strict=True))),
+            self._strip(chosen, dict(zip(strengths.tolist(), copies, strict=False))),
             tuple(self._layers),
         )
 
@@ -190,11 +177,6 @@ class _Picture:
         """Mean over places: [batch, units]."""
         axis = self._model.card.unit_axis(layer) + 1
         return output.movedim(axis, -1).flatten(1, -2).mean(1) if output.ndim > 2 else output.clone()
-
-
-def _changing(chosen: ChosenFamily) -> np.ndarray:
-    """The strengths that are run: all but the identity, then the single pixels."""
-    return np.append(np.delete(chosen.strengths(), chosen.identity()), single_pixels(chosen))
 
 
 def _thumbnail(rgb: np.ndarray) -> np.ndarray:

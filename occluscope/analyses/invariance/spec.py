@@ -14,7 +14,7 @@ from occluscope.errors import FieldError, InvalidInputError
 from occluscope.models.card import ModelCard
 
 MAX_STEPS: Final = 361
-MAX_FEATURES: Final = 2**21  # of one layer
+MAX_FEATURES: Final = 2**24  # of all layers, for one picture
 COMPARED: Final = 32  # pictures whose features are compared with each other's
 SINGLE_PIXELS: Final = 8  # shifts by one pixel over which the prediction's jitter is measured
 

@@ -173,7 +173,11 @@ def test_boxes_of_the_picture_lie_where_the_model_sees_them() -> None:
         ({"parts": [FACE, FACE], "layers": ["_blocks.99"]}, "params.layers", "no layer '_blocks.99'"),
         ({"parts": [FACE, FACE], "layers": [1.5]}, "params.layers", "depth is from 0"),
         ({"parts": [FACE, FACE], "layers": []}, "params.layers", "at least 1"),
-        ({"parts": [FACE, FACE], "layers": ["_blocks.1._expand_conv"]}, "params.layers", "1,204,224 features"),
+        (
+            {"parts": [FACE, FACE], "layers": ["_blocks.1._expand_conv"], "random_draws": 50},
+            "params.layers",
+            "_blocks.1._expand_conv have 1,204,224 features for each of 153 boxes; the limit is 438,612 in all",
+        ),
         ({"parts": [FACE, FACE], "random_draws": 0}, "params.random_draws", "greater than or equal to 1"),
     ],
 )

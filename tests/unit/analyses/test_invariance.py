@@ -501,7 +501,24 @@ def test_bad_input_names_its_field(params: dict[str, Any], path: str, message: s
 
 
 def test_models_without_maps_are_asked_as_well() -> None:
-    """Swin gives its channels last, ViT tokens."""
-    for name in ("swin_t", "vit_b_16"):
+    """Swin gives its channels last, ViT tokens: depth counts those."""
+    for name, last in (("swin_t", "features.7"), ("vit_b_16", "encoder")):
         (unit,) = SPEC.plan(SPEC.parse({}), card(name), [ImageRef("a", 300, 300)], {})
         assert unit.steps > 100
+        assert layer_names((0.0, 0.5, 1.0), card(name))[-1].startswith(last)
+        assert len(layer_names((0.0, 0.5, 1.0), card(name))) == 3
+
+
+def test_tokens_are_places_of_units() -> None:
+    """Of a transformer the units are the features of a token."""
+    from torchvision.models import VisionTransformer
+
+    vit = VisionTransformer(32, 8, 2, 2, 12, 24, num_classes=1000)
+    torch.manual_seed(0)
+    nn.init.normal_(vit.heads.head.weight)
+    model = small(vit, 32, {"encoder.layers.encoder_layer_0": (17, 12), "encoder.layers.encoder_layer_1": (17, 12)})
+    pictures = [random_picture(seed, (32, 32)) for seed in (1, 2)]
+    together, _ = run(model, pictures, families=["brightness"], layers=["first", "last"])
+    found = next(one.result for one in together.results if one.name == "unit_variance")
+    assert isinstance(found, Matrix)
+    assert found.values.shape == (2, 12)

@@ -1,9 +1,12 @@
 from alembic import command
-from sqlalchemy import inspect
+from sqlalchemy import inspect, select, text
 
 from service.store.database import Database
+from service.store.jobs import models_of, results_of
 from service.store.migrate import alembic_config, migrate
-from service.store.tables import Base
+from service.store.tables import Base, Unit
+from service.store.units import claim_unit, commit_unit
+from tests.unit.store.conftest import SubmitUnits, outcome
 
 
 def test_models_and_migrations_agree(database: Database) -> None:
@@ -14,6 +17,28 @@ def test_models_and_migrations_agree(database: Database) -> None:
 def test_migrating_twice_changes_nothing(database: Database) -> None:
     migrate(database)
     assert set(Base.metadata.tables) <= set(inspect(database.engine).get_table_names())
+
+
+def test_what_was_stored_before_several_models_is_still_there(database: Database, submit: SubmitUnits) -> None:
+    """A job that had ended, and one whose units had kept arrays and are run again."""
+    (done, (unit_id,)), (waiting, kept_units) = submit(1), submit(2, combines=True)
+    for unit in (unit_id, kept_units[0]):
+        with database.writing() as session:
+            claim = claim_unit(session, unit, "w", 30)
+            assert claim is not None
+            commit_unit(session, claim, outcome())
+    config = alembic_config(database)
+    command.downgrade(config, "0003")
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE units SET kept = :kept WHERE id = :id"), {"kept": b"x", "id": kept_units[0]})
+    command.upgrade(config, "head")
+    with database.reading() as session:
+        assert models_of(session, [done, waiting]) == {done: ["efficientnet_lite0"], waiting: ["efficientnet_lite0"]}
+        metrics, artifacts = results_of(session, done)
+        assert [metric.model for metric in metrics] == ["efficientnet_lite0"]
+        assert [artifact.model for artifact in artifacts] == ["efficientnet_lite0"] * 2
+        assert results_of(session, waiting) == ([], [])
+        assert {unit.state for unit in session.scalars(select(Unit).where(Unit.job_id == waiting))} == {"queued"}
 
 
 def test_down_and_up_again(database: Database) -> None:
