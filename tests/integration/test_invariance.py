@@ -34,7 +34,7 @@ def test_several_pictures_over_http(client: Client, photographs: dict[str, Image
     assert content["series"][0]["name"] == "p(espresso)"
     assert content["series"][0]["values"][0] == pytest.approx(0.957, abs=1e-3)
     assert len(content["strip"]["places"]) == 9
-    assert client.download(curves, "csv").startswith(b"turn, counter-clockwise")
+    assert client.download(curves, "csv").startswith(b'"turn, counter-clockwise",p(espresso)')
     picture = client.download(curves, "png", size=800)
     assert picture.startswith(b"\x89PNG")
     mean = json.loads(client.download(found["mean_curves", "rotate", None], "json"))

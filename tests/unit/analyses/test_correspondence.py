@@ -176,7 +176,7 @@ def test_boxes_of_the_picture_lie_where_the_model_sees_them() -> None:
         (
             {"parts": [FACE, FACE], "layers": ["_blocks.1._expand_conv"], "random_draws": 50},
             "params.layers",
-            "_blocks.1._expand_conv have 1,204,224 features for each of 153 boxes; the limit is 438,612 in all",
+            "_blocks.1._expand_conv have 1,204,224 features for each of 153 boxes; the limit is 438,620 in all",
         ),
         ({"parts": [FACE, FACE], "random_draws": 0}, "params.random_draws", "greater than or equal to 1"),
     ],

@@ -502,7 +502,7 @@ def test_bad_input_names_its_field(params: dict[str, Any], path: str, message: s
 
 def test_models_without_maps_are_asked_as_well() -> None:
     """Swin gives its channels last, ViT tokens: depth counts those."""
-    for name, last in (("swin_t", "features.7"), ("vit_b_16", "encoder")):
+    for name, last in (("swin_t", "permute"), ("vit_b_16", "encoder")):
         (unit,) = SPEC.plan(SPEC.parse({}), card(name), [ImageRef("a", 300, 300)], {})
         assert unit.steps > 100
         assert layer_names((0.0, 0.5, 1.0), card(name))[-1].startswith(last)
