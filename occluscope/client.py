@@ -194,6 +194,10 @@ class Client:
                 return
             query["cursor"] = page["next_cursor"]
 
+    def cancel(self, job_id: str) -> Job:
+        """End a job that has not ended; what its finished units gave stays."""
+        return Job.model_validate(self._ask("POST", f"/v1/jobs/{job_id}/cancel").json())
+
     def delete(self, job_id: str) -> None:
         """Delete a job with its results."""
         self._ask("DELETE", f"/v1/jobs/{job_id}")

@@ -17,6 +17,7 @@ from service.api.context import Context, IdPath, Strict, context
 from service.api.problems import documented, invalid, not_found, problem
 from service.api.submission import JobRequest, check_request
 from service.store import jobs as store
+from service.store.ending import cancel_job
 from service.store.states import JobState
 from service.store.tables import Artifact, Job, Metric
 
@@ -187,6 +188,20 @@ def delete(path: IdPath) -> Response:
     return Response(status=HTTPStatus.NO_CONTENT) if deleted else not_found("job")
 
 
+@blueprint.post("/<id>/cancel", summary="Cancel a job", responses={202: JobDetail, **documented(404, 409)})
+def cancel(path: IdPath) -> Response:
+    """What is finished stays; a worker that runs it stops within two seconds. Cancelling again changes nothing."""
+    with context().database.writing() as session:
+        state = cancel_job(session, path.id)
+    if state is None:
+        return not_found("job")
+    if state != JobState.CANCELLED:
+        return problem(HTTPStatus.CONFLICT, f"The job has already {state}.")
+    with context().database.reading() as session:
+        job = store.find_job(session, path.id)
+        return _accepted(session, job) if job else not_found("job")
+
+
 @blueprint.get("/<id>/results", summary="Results of a job", responses={200: ResultsView, **documented(404)})
 def results(path: IdPath) -> Response:
     """What is finished can be read while the rest still runs; what runs shows how it stands."""
@@ -270,7 +285,7 @@ def _metric(metric: Metric) -> dict[str, Any]:
 
 def checked_json() -> Response | None:
     """Refuse a body that is no JSON before anything reads it; its message says where it breaks."""
-    if request.method != "POST" or request.blueprint != blueprint.name:
+    if request.method != "POST" or request.endpoint != f"{blueprint.name}.{submit.__name__}":
         return None
     if not request.is_json:
         return problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the job as application/json.")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -26,15 +26,24 @@ class JobRequest(Strict):
     """What to run, on which pictures."""
 
     analysis: str = Field(description="Name of an analysis", examples=["occlusion"])
-    model: str | None = Field(default=None, description="Name of a model", examples=["efficientnet_lite0"])
     models: list[str] | None = Field(
         default=None,
         description="Instead of `model`: names of several, whose results are compared",
         min_length=2,
         max_length=MAX_MODELS,
     )
+    model: str | None = Field(
+        default=None, description="Name of a model", examples=["efficientnet_lite0"], validate_default=True
+    )
     images: list[str] = Field(description="Ids of pictures, each once", min_length=1)
     params: dict[str, Any] = Field(default={}, description="Parameters, as the analysis's JSON Schema says")
+
+    @field_validator("model")
+    @classmethod
+    def _one_or_several(cls, model: str | None, info: ValidationInfo) -> str | None:
+        if "models" in info.data and (model is None) == (info.data["models"] is None):
+            raise ValueError("give one model, or several as models")
+        return model
 
     def sha256(self) -> str:
         """Equal for equal requests."""
@@ -102,9 +111,6 @@ def _spec(name: str, errors: list[FieldError]) -> AnalysisSpec | None:
 
 def _cards(request: JobRequest, errors: list[FieldError]) -> list[ModelCard]:
     """The cards of the models asked for."""
-    if (request.model is None) == (request.models is None):
-        errors.append(FieldError("model", "give one model, or several as models"))
-        return []
     asked = {"model": request.model} if request.model is not None else {}
     asked |= {f"models.{place}": name for place, name in enumerate(request.models or ())}
     found: list[ModelCard] = []

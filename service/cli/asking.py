@@ -93,6 +93,14 @@ def download(
             _console.print(path, highlight=False)
 
 
+def cancel(
+    job_id: Annotated[str, typer.Argument(help="A job's id.")],
+) -> None:
+    """End a job that has not ended; what is finished stays."""
+    with _client() as client:
+        _console.print(client.cancel(job_id).state)
+
+
 def delete(job_id: Annotated[str, typer.Argument(help="A job's id.")]) -> None:
     """Delete a job with its results."""
     with _client() as client:

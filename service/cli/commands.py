@@ -18,6 +18,7 @@ for ask in (
     asking.jobs,
     asking.show,
     asking.download,
+    asking.cancel,
     asking.delete,
     asking.models,
     asking.analyses,

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from service.store.database import now
 from service.store.kept import forget_kept
-from service.store.states import ENDED_UNIT, JobState, UnitRole, UnitState
+from service.store.states import ENDED_JOB, ENDED_UNIT, JobState, UnitRole, UnitState
 from service.store.tables import Artifact, Job, Unit
 
 
@@ -49,6 +49,29 @@ def end_job_with_its_last_unit(session: Session, job_id: str) -> None:
             finished_at=now(),
         )
     )
+
+
+def cancel_job(session: Session, job_id: str) -> JobState | None:
+    """End a job that has not ended, and all of its units that have not; what was stored stays.
+
+    A worker that holds one of them finds its claim gone. Returns the state that the job has now, none where there is no
+    such job.
+    """
+    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
+    if job is None:
+        return None
+    if job.state in ENDED_JOB:
+        return JobState(job.state)
+    moment = now()
+    session.execute(
+        update(Unit)
+        .where(Unit.job_id == job_id, Unit.state.not_in(ENDED_UNIT))
+        .values(state=UnitState.CANCELLED, finished_at=moment, leased_until=None)
+    )
+    session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.preview))
+    forget_kept(session, job_id)
+    job.state, job.finished_at = JobState.CANCELLED, moment
+    return JobState.CANCELLED
 
 
 def following_units(session: Session, job_id: str) -> list[str]:

@@ -211,6 +211,30 @@ def test_deleting_a_running_job_frees_its_worker(client: Client) -> None:
         client.job(long.id)
 
 
+def test_cancelling_ends_a_job_wherever_it_is(client: Client) -> None:
+    """One that runs, one that waits behind it, one that has ended; the worker is free within two seconds."""
+    image, other = (client.upload(encode(random_picture(seed))).id for seed in (5, 7))
+    params = {"window": 16, "stride": 2, "method": "naive", "insertion_deletion": False}
+    running = client.submit("occlusion", "efficientnet_lite0", [image], params)
+    waiting = client.submit("occlusion", "efficientnet_lite0", [image, other], params)
+    while client.job(running.id).state != "running":
+        time.sleep(0.05)
+    for job in (waiting, running, running):
+        cancelled = client.cancel(job.id)
+        assert (cancelled.state, cancelled.ended) == ("cancelled", True)
+    start = time.monotonic()
+    short = client.submit("occlusion", "efficientnet_lite0", [image], {"window": 224, "insertion_deletion": False})
+    assert client.wait(short.id).state == "succeeded"
+    assert time.monotonic() - start < 4  # a job of one window, and the worker's two seconds
+    assert client.results(running.id).artifacts == []
+    assert client.job(waiting.id).state == client.job(running.id).state == "cancelled"
+    with pytest.raises(ApiError, match="already succeeded") as caught:
+        client.cancel(short.id)
+    assert caught.value.status == 409
+    with pytest.raises(ApiError, match="no such job"):
+        client.cancel("0" * 32)
+
+
 def test_a_model_without_its_weights_fails_with_the_reason(client: Client) -> None:
     image = client.upload(encode(random_picture(6))).id
     job = client.wait(client.submit("occlusion", "squeezenet1_0", [image]).id)

@@ -47,6 +47,7 @@ async function showJob(job) {
   byId("progress").value = job.progress.done;
   byId("progress").hidden = ended(job);
   byId("waiting").hidden = ended(job);
+  byId("cancel").hidden = ended(job);
   byId("left").textContent = timeLeft(job);
   byId("reason").hidden = !job.error;
   byId("reason").textContent = job.error ?? "";
@@ -114,6 +115,10 @@ function downloads(artifact) {
     (format) => element("a", { href: `${artifact.href}?format=${format}`, download: "" }, format.toUpperCase())));
 }
 
+async function cancel() {
+  try { await ask(`/v1/jobs/${jobId}/cancel`, { method: "POST" }); } catch (error) { showError(error); }
+}
+
 async function remove() {
   if (!confirm("Delete this job and its results?")) return;
   try {
@@ -122,6 +127,7 @@ async function remove() {
   } catch (error) { showError(error); }
 }
 
+byId("cancel").addEventListener("click", cancel);
 byId("delete").addEventListener("click", remove);
 byId("which").addEventListener("change", () => { chosen = byId("which").value; });
 for (const id of ["which", "overlay", "alpha", "colormap"]) byId(id).addEventListener("change", showPictures);

@@ -11,7 +11,7 @@ from occluscope.analyses.contract import Outcome
 from occluscope.results import Heatmap, Table
 from service.store.comparing import compare_models
 from service.store.database import Database, now
-from service.store.ending import following_units
+from service.store.ending import cancel_job, following_units
 from service.store.jobs import delete_job, progress_of, results_of
 from service.store.kept import kept_parts
 from service.store.tables import Artifact, Job, KeptArray, Metric, Unit
@@ -331,6 +331,37 @@ def test_where_all_units_failed_nothing_is_combined(database: Database, submit: 
     for number, unit_id in enumerate(unit_ids):
         end(database, unit_id, number, succeeds=False)
     assert states(database, job_id) == ("failed", ["failed", "failed"])
+
+
+def test_a_cancelled_job_takes_its_units_with_it_and_keeps_what_is_stored(
+    database: Database, submit: SubmitUnits
+) -> None:
+    job_id, (ended, running, waiting) = submit(3, combines=True)
+    end(database, ended, 0)
+    claimed = claim(database, running)
+    with database.writing() as session:
+        assert report_progress(session, claimed, 5, outcome().results)
+        assert cancel_job(session, job_id) == "cancelled"
+        assert cancel_job(session, job_id) == "cancelled"
+        assert cancel_job(session, "nobody") is None
+    assert states(database, job_id) == ("cancelled", ["succeeded", "cancelled", "cancelled"])
+    assert try_claim(database, waiting) is None
+    for write_late in WRITES:
+        assert not write(database, claimed, write_late)
+    assert states(database, job_id) == ("cancelled", ["succeeded", "cancelled", "cancelled"])
+    assert kept(database) == 0
+    with database.reading() as session:
+        metrics, artifacts = results_of(session, job_id)
+        assert (len(metrics), [artifact.preview for artifact in artifacts]) == (1, [False, False])
+        assert queued_units(session, 10) == []
+
+
+def test_a_job_that_has_ended_cannot_be_cancelled(database: Database, submit: SubmitUnits) -> None:
+    job_id, (unit_id,) = submit(1)
+    end(database, unit_id, 0)
+    with database.writing() as session:
+        assert cancel_job(session, job_id) == "succeeded"
+    assert states(database, job_id)[0] == "succeeded"
 
 
 def test_a_preview_is_replaced_and_goes_with_its_unit(database: Database, submit: SubmitUnits) -> None:
