@@ -83,13 +83,15 @@ class Transformations:
 
     def _upright(self, maps: dict[float, Affine]) -> Callable[[float], np.ndarray]:
         """Copies whose axes lie as the picture's: Pillow's resizing from a box, as the preparation does it."""
-        corners = {by: self._on_original(inverse) for by, inverse in maps.items()}
-        finest = min(float((far - near)[0] / self._width) for near, far in corners.values())
-        source, factor = self._smaller(finest)
-        filled = _Filled(np.asarray(source), self._fill, self._grey())
+        sources: dict[int, _Filled] = {}
 
         def changed(by: float) -> np.ndarray:
-            (left, top), (right, bottom) = (corner / factor for corner in corners[by])
+            near, far = self._on_original(maps[by])
+            factor = self._factor(float((far - near)[0] / self._width))
+            if factor not in sources:
+                sources[factor] = self._filled(factor)
+            filled = sources[factor]
+            (left, top), (right, bottom) = near / factor, far / factor
             reach = _REACH * max(1, int(np.ceil((right - left) / self._width)))
             x, y = int(np.floor(left)) - reach, int(np.floor(top)) - reach
             region = filled.region(y, int(np.ceil(bottom)) + reach, x, int(np.ceil(right)) + reach)
@@ -108,12 +110,12 @@ class Transformations:
         places = np.array([[x, y, 1] for x in (0, self._width) for y in (0, self._height)])
         seen = np.concatenate([places @ inverse.T for inverse in maps.values()])
         ratio = self._scale.mean()
-        source, factor = self._smaller(ratio)
+        factor = self._factor(ratio)
         low, high = (self._original(edge(seen, axis=0)) / factor for edge in (np.min, np.max))
         margin = _REACH * max(1, int(np.ceil(ratio / factor)))
         x, y = (int(edge) for edge in np.floor(low) - margin)
         right, bottom = (int(edge) for edge in np.ceil(high) + margin)
-        region = _Filled(np.asarray(source), self._fill, self._grey()).region(y, bottom, x, right)
+        region = self._filled(factor).region(y, bottom, x, right)
         pixels = self._scale / factor  # of the region for each of the input
         width, zoom, filters = max(float(pixels.mean()), 1.0), np.ones(2), 1  # of the preparation's filter: its width
         if width > _FINEST:
@@ -142,16 +144,18 @@ class Transformations:
         """From the input to the original picture: (x, y)."""
         return np.asarray(self._corner + place * self._scale)
 
-    def _smaller(self, finest: float) -> tuple[Image.Image, int]:
-        """The original, made smaller by a whole factor where it has far more pixels than will be seen.
+    def _factor(self, ratio: float) -> int:
+        """How many times smaller the original may be made beforehand: it has far more pixels than will be seen.
 
-        finest: pixels of the original for each of the input's, at least.
+        ratio: pixels of the original for each of the input's.
         """
-        factor = max(int(finest / _GAP), 1)
-        return (self._picture.original.reduce(factor) if factor > 1 else self._picture.original), factor
+        return min(max(int(ratio / _GAP), 1), *self._picture.original.size)
 
-    def _grey(self) -> np.ndarray:
-        return np.round(np.array(self._preparation.mean) * 255).astype(np.uint8)
+    def _filled(self, factor: int) -> "_Filled":
+        """The original, made smaller by a whole factor."""
+        original = self._picture.original
+        grey = np.round(np.array(self._preparation.mean) * 255).astype(np.uint8)
+        return _Filled(np.asarray(original.reduce(factor) if factor > 1 else original), self._fill, grey)
 
     @property
     def _resampling(self) -> Image.Resampling:

@@ -1,6 +1,7 @@
 """Invariance: transformations held against the picture itself, measures against definitions and peers, whole runs."""
 
 import itertools
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,22 @@ def test_scaling_up_takes_the_originals_own_pixels() -> None:
     picture = random_picture(5, (256, 256))
     copy = copy_of(picture, preparation(64, 128), "scale", 2)
     assert np.array_equal(copy, np.asarray(picture)[96:160, 96:160])
+
+
+@pytest.mark.parametrize("family", ["scale", "rotate", "shear", "translate_x"])
+@pytest.mark.parametrize("size", [(1, 1), (3, 200), (4000, 3000)])
+def test_no_picture_takes_more_memory_than_it_is_worth(family: str, size: tuple[int, int]) -> None:
+    """A tenth of its size, far away, on its side: what is worked on follows the input's size, not the picture's."""
+    picture = Image.new("RGB", size, (200, 10, 10))
+    low, high = FAMILIES[family].limits
+    prepared = preparation(64, 72)
+    transformations = Transformations(prepared.prepare(picture), prepared, "grey", seed=0)
+    tracemalloc.start()
+    copies = list(transformations.copies(FAMILIES[family], np.array([low, high])))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [copy.shape for copy in copies] == [(64, 64, 3)] * 2
+    assert most < 3 * size[0] * size[1] + 50 * 2**20
 
 
 def test_turning_by_a_quarter_is_exact(photographs: dict[str, Image.Image]) -> None:
