@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from service.store.database import now
@@ -19,6 +19,8 @@ def end_job_with_its_last_unit(session: Session, job_id: str) -> None:
     session.flush()
     ended = select(Unit.id).where(Unit.job_id == job_id, Unit.state.in_(ENDED_UNIT))
     session.execute(delete(Artifact).where(Artifact.unit_id.in_(ended), Artifact.preview))
+    if not _some_model_has_ended(session, job_id):
+        return
     job = session.get_one(Job, job_id)
     units = session.scalars(select(Unit).where(Unit.job_id == job_id).order_by(Unit.position)).all()
     models = list(dict.fromkeys(unit.model for unit in units if unit.role == UnitRole.WORK))
@@ -78,6 +80,13 @@ def following_units(session: Session, job_id: str) -> list[str]:
     """Ids of the job's units over other units that wait for a worker."""
     wanted = (Unit.job_id == job_id, Unit.role != UnitRole.WORK, Unit.state == UnitState.QUEUED)
     return list(session.scalars(select(Unit.id).where(*wanted).order_by(Unit.position)))
+
+
+def _some_model_has_ended(session: Session, job_id: str) -> bool:
+    """Whether all units of some model have: before that nothing is due, however many units there are."""
+    still_open = func.count().filter(Unit.state.not_in(ENDED_UNIT))
+    query = select(Unit.model).where(Unit.job_id == job_id).group_by(Unit.model).having(still_open == 0).limit(1)
+    return session.scalar(query) is not None
 
 
 def _following(units: Sequence[Unit], models: Sequence[str], *, combines: bool) -> list[tuple[UnitRole, str]]:
