@@ -121,7 +121,10 @@ class _Picture:
         """Run all copies of a family."""
         strengths = np.delete(chosen.strengths(), chosen.identity())
         extra = single_pixels(chosen)
-        copies = list(self._transformations.copies(chosen.about, np.append(strengths, extra)))
+        copies: list[np.ndarray] = []
+        for copy in self._transformations.copies(chosen.about, np.append(strengths, extra)):
+            copies.append(copy)
+            self._report(self._done)  # hundreds of copies take a while, and a job may be cancelled meanwhile
         probabilities: list[Tensor] = []
         distances: dict[str, list[Tensor]] = {layer: [] for layer in self._layers}
         units: dict[str, list[Tensor]] = {layer: [] for layer in self._layers}
