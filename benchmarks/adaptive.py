@@ -7,12 +7,9 @@ error and the one it estimated, both as shares of the map's range.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +22,7 @@ from skimage.metrics import structural_similarity
 from sklearn.datasets import load_sample_image
 
 from benchmarks.occlusion import CAPTUM_BATCHES, RESULTS, seconds
+from benchmarks.writing import write
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef, Outcome
 from occluscope.models import card
@@ -164,9 +162,7 @@ def main() -> None:
     for name, image in pictures().items():
         rows += measure(model, name, model.card.preparation.prepare(image), arguments.rounds)
     print(table(rows))
-    machine = {"processor": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    content = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine, "rows": rows}
-    arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+    write(arguments.output, rows)
 
 
 if __name__ == "__main__":

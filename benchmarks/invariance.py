@@ -6,12 +6,9 @@ between two runs of the bare passes; medians.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +16,7 @@ import torch
 
 from benchmarks.adaptive import pictures
 from benchmarks.occlusion import RESULTS, made
+from benchmarks.writing import write
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef
 from occluscope.models import card
@@ -99,9 +97,7 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = [measure(name, arguments.rounds) for name in arguments.models]
     print(table(rows))
-    machine = {"processor": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-    content = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine, "rows": rows}
-    arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+    write(arguments.output, rows)
 
 
 if __name__ == "__main__":

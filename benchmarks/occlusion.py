@@ -9,14 +9,12 @@ how slow its default is and how slow MONAI, is tried first, by the window, on a 
 import argparse
 import json
 import math
-import platform
 import statistics
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +24,7 @@ from captum.attr import Occlusion
 from torch import Tensor, nn
 from torchvision import models
 
+from benchmarks.writing import write
 from occluscope.engine.covers import constant_cover
 from occluscope.engine.incremental import IncrementalNetwork
 from occluscope.engine.naive import occluded_outputs
@@ -268,9 +267,7 @@ def main() -> None:
         row = measure(*case, arguments.rounds)
         rows = [*(known for known in rows if _case(known) != case), row]
         print(table([row]).splitlines()[-1], flush=True)
-        machine = {"processor": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__}
-        content = {"measured_at": datetime.now(UTC).isoformat(timespec="seconds"), "machine": machine, "rows": rows}
-        arguments.output.write_text(json.dumps(content, indent=1) + "\n")
+        write(arguments.output, rows)
 
 
 if __name__ == "__main__":
