@@ -67,6 +67,7 @@ class Job(BaseModel):
     model: str
     models: list[str]
     params: dict[str, Any]
+    priority: str = "batch"
     state: str
     progress: Progress
     created_at: datetime
@@ -169,14 +170,16 @@ class Client:
         images: Sequence[str],
         params: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
+        priority: str = "batch",
     ) -> Job:
         """Submit a job on pictures given by id; it runs when a worker is free.
 
-        model: one, or several whose results are to be compared.
+        model: one, or several whose results are to be compared. priority: ``interactive`` goes before ``batch``.
         idempotency_key: a submission repeated with the same key gives the same job; by default a new key.
         """
         which = {"model": model} if isinstance(model, str) else {"models": list(model)}
-        request = {"analysis": analysis, **which, "images": list(images), "params": dict(params or {})}
+        what = {"images": list(images), "params": dict(params or {}), "priority": priority}
+        request = {"analysis": analysis, **which, **what}
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
         return Job.model_validate(self._ask("POST", "/v1/jobs", json=request, headers=headers).json())
 

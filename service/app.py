@@ -6,7 +6,7 @@ from flask import Response, jsonify, request
 from flask_openapi3 import Info, OpenAPI
 
 from occluscope import __version__
-from service.api import analyses, artifacts, health, images, jobs, models
+from service.api import analyses, artifacts, health, images, jobs, metrics, models, requests
 from service.api.context import KEY, Context
 from service.api.problems import Problem, documented, invalid_request, problem, register
 from service.logs import configure_logs
@@ -47,7 +47,8 @@ def create_app(config: Settings | None = None) -> OpenAPI:
     app.before_request(refuse_other_sites)
     app.before_request(jobs.checked_json)
     app.after_request(harden)
-    for module in (images, models, analyses, jobs, artifacts, health):
+    requests.register(app)
+    for module in (images, models, analyses, jobs, artifacts, health, metrics):
         app.register_api(module.blueprint)
     app.register_blueprint(pages.blueprint)
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(app.api_doc))

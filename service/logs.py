@@ -2,8 +2,12 @@
 
 import logging
 import sys
+from typing import Final
 
 import structlog
+
+# Celery's lines of each message name its id, not a job's or a unit's; ours do.
+_CHATTY: Final = ("celery.worker.strategy", "celery.app.trace", "httpx", "alembic.runtime.migration")
 
 
 def configure_logs() -> None:
@@ -31,6 +35,8 @@ def configure_logs() -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)

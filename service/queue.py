@@ -1,6 +1,12 @@
-"""The Celery app, and the one function that publishes a unit."""
+"""The Celery app, and how workers are told that units wait.
 
-from typing import Final
+A message is a hint that one unit waits, no more: the worker that receives it takes the unit that is due then, from the
+database. So a message that is lost, late or there twice changes nothing but the moment, and any message will do for
+any unit.
+"""
+
+import socket
+from typing import Any, Final
 
 import structlog
 from celery import Celery
@@ -9,7 +15,13 @@ from kombu.exceptions import OperationalError
 from service.settings import Settings, settings
 
 RUN_UNIT: Final = "occluscope.run_unit"
+MOST_MESSAGES: Final = 1000  # announced at once; the reconciler announces the rest as these are taken
 _VISIBILITY_SECONDS: Final = 24 * 3600  # redelivery is the reconciler's business, by leases in the database
+_KEEPALIVE: Final = {  # a connection whose other end is gone is noticed within 20 seconds
+    socket.TCP_KEEPIDLE: 10,
+    socket.TCP_KEEPINTVL: 3,
+    socket.TCP_KEEPCNT: 3,
+}
 
 _log = structlog.get_logger(__name__)
 
@@ -26,31 +38,40 @@ def celery_app(config: Settings) -> Celery:
         worker_hijack_root_logger=False,
         worker_enable_remote_control=False,  # workers are seen by their heartbeat in the database
         worker_send_task_events=False,
+        worker_enable_prefetch_count_reduction=False,  # there is none
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # a unit needs no broker
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # for as long as it takes
         broker_transport_options={
             "visibility_timeout": _VISIBILITY_SECONDS,
             "socket_connect_timeout": config.broker_timeout_seconds,
             "socket_timeout": max(config.broker_timeout_seconds, 5.0),
+            "socket_keepalive": True,
+            "socket_keepalive_options": _KEEPALIVE,
         },
     )
     return app
 
 
 class Queue:
-    """Where units are published, by id only; the database stays the truth."""
+    """Where units are announced; the database stays the truth."""
 
     def __init__(self, config: Settings | None = None) -> None:
         self._config = config or settings()
         self._app = celery_app(self._config)
 
-    def publish_unit(self, unit_id: str) -> bool:
-        """Tell the workers of a unit; false when the broker is out of reach (the reconciler will tell them)."""
-        try:
-            self._app.send_task(RUN_UNIT, args=[unit_id], queue=self._config.queue_name, retry=False)
-        except (OperationalError, OSError) as error:
-            _log.warning("broker out of reach", unit=unit_id, error=str(error))
-            return False
-        return True
+    def announce(self, units: int) -> int:
+        """Tell the workers that so many units wait; gives how many messages the broker took.
+
+        Fewer, when it is out of reach: the reconciler will tell of the rest.
+        """
+        for told in range(min(units, MOST_MESSAGES)):
+            try:
+                self._app.send_task(RUN_UNIT, queue=self._config.queue_name, retry=False)
+            except (OperationalError, OSError) as error:
+                _log.warning("broker out of reach", error=str(error))
+                return told
+        return min(units, MOST_MESSAGES)
 
     def waiting(self) -> int | None:
         """Messages that no worker has taken yet; none when the broker is out of reach."""
@@ -58,6 +79,7 @@ class Queue:
             with self._app.connection_for_read() as connection:
                 connection.ensure_connection(max_retries=1, timeout=self._config.broker_timeout_seconds)
                 channel = connection.default_channel
-                return int(channel.client.llen(self._config.queue_name))
+                client: Any = channel.client
+                return int(client.llen(self._config.queue_name))
         except (OperationalError, OSError):
             return None

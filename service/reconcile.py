@@ -1,49 +1,117 @@
-"""The reconciler: publishes what the broker lost or was never told, and frees what dead workers left."""
+"""The reconciler: frees what dead workers left, tells the workers of what they were never told, deletes what is old."""
 
 import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.queue import Queue
+from service.queue import MOST_MESSAGES, Queue
+from service.retention import delete_what_is_over
 from service.settings import Settings
-from service.store.database import Database
-from service.store.units import free_expired_units, queued_units
+from service.store.database import Database, clock
+from service.store.leases import Freed, free_expired_units, next_expiry
+from service.store.scheduling import count_waiting
 from service.store.workers import forget_silent_workers
 
-_BATCH: Final = 1000  # units published in one round
-_SILENT_ROUNDS: Final = 20  # heartbeats after which a worker's row is dropped
+_SILENT_HEARTBEATS: Final = 20  # after which a worker's row is dropped
+_RETENTION_SECONDS: Final = 60.0  # between two looks for what is to be deleted
+_SHORTEST_WAIT_SECONDS: Final = 0.1
 
 _log = structlog.get_logger(__name__)
 
 
-def reconcile_once(database: Database, queue: Queue, config: Settings) -> int:
-    """One round; returns how many units were published.
+@dataclass(frozen=True)
+class Round:
+    """What one round did. announced: messages sent. patient: leases were left alone this time."""
 
-    Safe to run any number of times at once: a unit published twice is claimed once. Queued units are
-    published again only when the broker's queue is empty, so that a long queue is not doubled.
+    freed: list[Freed]
+    announced: int
+    patient: bool = False
+
+
+class Reconciler:
+    """Round after round; any number of them may run at once."""
+
+    def __init__(self, database: Database, queue: Queue, config: Settings) -> None:
+        self._database = database
+        self._queue = queue
+        self._config = config
+        self._watch = _Watch(config)
+        self._retention_due = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Until `stop` is set; a server out of reach is waited out."""
+        wait_seconds = 0.0
+        while not stop.wait(wait_seconds):
+            wait_seconds = self._config.reconcile_seconds
+            try:
+                self.round()
+                wait_seconds = self._until_next()
+            except SQLAlchemyError as error:
+                _log.warning("database out of reach", error=str(error))
+
+    def round(self) -> Round:
+        """Free what ran out of its lease, and see to it that there is a message for every unit that waits."""
+        config = self._config
+        with self._database.writing() as session:
+            patient = self._watch.missed_something(clock(session))
+            freed = [] if patient else free_expired_units(session, config.max_attempts, config.lease_seconds)
+            forget_silent_workers(session, _SILENT_HEARTBEATS * config.heartbeat_seconds)
+        for unit in freed:
+            _log.warning(
+                "lease ran out", job=unit.job_id, unit=unit.unit_id, attempts=unit.attempts, failed=unit.failed
+            )
+        announced = self._announce()
+        if time.monotonic() >= self._retention_due:
+            delete_what_is_over(self._database, config)
+            self._retention_due = time.monotonic() + _RETENTION_SECONDS
+        return Round(freed, announced, patient)
+
+    def _announce(self) -> int:
+        """As many messages as are missing: the broker lost them, or was out of reach when they were sent."""
+        messages = self._queue.waiting()
+        if messages is None or messages >= MOST_MESSAGES:
+            return 0
+        with self._database.reading() as session:
+            missing = count_waiting(session, MOST_MESSAGES) - messages
+        announced = self._queue.announce(missing)
+        if announced:
+            _log.info("announced", units=announced)
+        return announced
+
+    def _until_next(self) -> float:
+        """Seconds to wait: at the latest until the next lease may run out."""
+        with self._database.reading() as session:
+            expiry = next_expiry(session)
+        usual = self._config.reconcile_seconds
+        return usual if expiry is None else min(usual, max(expiry, _SHORTEST_WAIT_SECONDS))
+
+
+class _Watch:
+    """Notices time during which nobody could renew a lease, or that only the clock saw pass.
+
+    After the clock was set, the database was out of reach, or this process stood still, a lease may seem to have run
+    out though its worker lives: it is given the time of two heartbeats to renew it.
     """
-    with database.writing() as session:
-        unpublished = free_expired_units(session, config.max_attempts)
-        forget_silent_workers(session, _SILENT_ROUNDS * config.heartbeat_seconds)
-    if unpublished:
-        _log.info("leases ran out", units=len(unpublished))
-    if queue.waiting() == 0:
-        with database.reading() as session:
-            unpublished = queued_units(session, _BATCH)
-    published = 0
-    for unit_id in unpublished:
-        if not queue.publish_unit(unit_id):
-            break
-        published += 1
-    return published
 
+    def __init__(self, config: Settings) -> None:
+        self._heartbeat = config.heartbeat_seconds
+        self._longest_pause = config.reconcile_seconds + config.heartbeat_seconds
+        self._last: tuple[datetime, float] | None = None
+        self._patient_until = 0.0
 
-def reconcile_forever(database: Database, queue: Queue, config: Settings, stop: threading.Event) -> None:
-    """Round after round until `stop` is set; an unreachable server is waited out."""
-    while not stop.wait(config.reconcile_seconds):
-        try:
-            reconcile_once(database, queue, config)
-        except SQLAlchemyError as error:
-            _log.warning("database out of reach", error=str(error))
+    def missed_something(self, moment: datetime) -> bool:
+        """Whether leases cannot be judged now. moment: by the database's clock."""
+        steady = time.monotonic()
+        if self._last:
+            passed = steady - self._last[1]
+            jumped = abs((moment - self._last[0]).total_seconds() - passed)
+            if jumped > self._heartbeat or passed > self._longest_pause:
+                _log.warning("time was missed", clock_jumped_seconds=round(jumped, 1), paused_seconds=round(passed, 1))
+                self._patient_until = steady + 2 * self._heartbeat
+        self._last = (moment, steady)
+        return steady < self._patient_until

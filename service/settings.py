@@ -57,8 +57,33 @@ class Settings(BaseSettings):
         default=2.0,
         description="How long publishing waits for the broker before it leaves it to the reconciler",
     )
-    model_cache_size: Annotated[int, Field(ge=1)] = Field(
-        default=4, description="Models that a worker keeps loaded, the least recently used goes first"
+    model_cache_bytes: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="Memory for models that a worker keeps loaded, the least recently used goes first; "
+        "by default a quarter of the machine's memory, or half of the GPU's",
+    )
+    worker_threads: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Threads that a worker computes with on a CPU; by default as many as there are cores. Workers "
+        "on one machine should share them: together more threads than cores are slower than one worker alone",
+    )
+    watchdog_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=30.0,
+        description="A worker that was given nothing for this long while units waited as long ends, to be restarted",
+    )
+    stall_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=3600.0, description="A worker whose unit made no progress for this long ends, to be restarted"
+    )
+    drain_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=8.0,
+        description="Within this time of SIGTERM the API has answered its requests and a worker given its unit back",
+    )
+    keep_days: Annotated[float, Field(ge=0)] | None = Field(
+        default=None, description="Jobs that ended longer ago are deleted with their results; by default none are"
+    )
+    max_bytes: Annotated[int, Field(ge=0)] | None = Field(
+        default=None,
+        description="Most that results and pictures may take; the jobs that ended first are deleted to keep to it",
     )
 
 

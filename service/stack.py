@@ -1,31 +1,30 @@
 """The whole service on one machine: broker, API, workers and reconciler as child processes that end together."""
 
-import ctypes
 import fcntl
 import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import httpx
 
 from service.settings import Settings
 from service.store.database import Database
 from service.store.migrate import migrate
+from service.supervision import Part, stop
 
 START_SECONDS: Final = 90.0  # a worker imports torch before it says that it is there
-STOP_SECONDS: Final = 10.0  # after SIGTERM a process is killed
-_PR_SET_PDEATHSIG: Final = 1
+_GRACE_SECONDS: Final = 2.0  # on top of what a part takes to drain, before it is killed
+_BROKER: Final = "broker"
 
 
 class StackError(Exception):
@@ -39,29 +38,27 @@ class Stack:
     url: str
     state_dir: Path
     settings: Settings
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
 
-    def dead(self) -> str | None:
-        """Name of a part that ended by itself."""
-        return next((name for name, process in self.processes.items() if process.poll() is not None), None)
+    def dead(self) -> Part | None:
+        """A part that ended by itself."""
+        return next((part for part in self.parts.values() if part.is_dead), None)
 
-    def wait(self) -> None:
-        """Until a part ends by itself (an error) or a signal comes (`KeyboardInterrupt`)."""
-        while not (name := self.dead()):
-            time.sleep(0.2)
-        raise StackError(f"{name} ended by itself; see {self.log_of(name)}")
-
-    def log_of(self, name: str) -> Path:
-        """Where a part's output goes."""
-        return self.state_dir / "logs" / f"{name}.log"
+    def supervise(self, say: Callable[[str], None]) -> None:
+        """Start every part again that ends by itself, and say so; until a signal comes (`KeyboardInterrupt`)."""
+        while True:
+            for part in self.parts.values():
+                if said := part.start_again_when_due():
+                    say(said)
+            time.sleep(0.1)
 
 
 @contextmanager
-def running_stack(state_dir: Path, port: int = 0, workers: int = 1) -> Iterator[Stack]:
+def running_stack(state_dir: Path, port: int = 0, workers: int = 1, **overrides: Any) -> Iterator[Stack]:
     """Start everything and stop it at the end, whatever happens meanwhile.
 
     state_dir: database and logs; an earlier run's jobs are found again. port: of the API on the loopback
-    address, 0 for a free one. workers: worker processes.
+    address, 0 for a free one. workers: worker processes, which share the cores. overrides: of `Settings`.
     SIGTERM and SIGHUP end it as Ctrl-C does, and should this process be killed, the kernel ends its children.
 
     Raises
@@ -80,19 +77,19 @@ def running_stack(state_dir: Path, port: int = 0, workers: int = 1) -> Iterator[
         private = Path(tempfile.mkdtemp(prefix="occluscope-"))
         cleanup.callback(shutil.rmtree, private, ignore_errors=True)
         broker_socket = private / "broker.sock"
-        config = Settings(
-            database_url=f"sqlite:///{state_dir / 'occluscope.db'}",
-            broker_url=f"redis+socket://{broker_socket}",
-        )
+        overrides["database_url"] = f"sqlite:///{state_dir / 'occluscope.db'}"
+        overrides["broker_url"] = f"redis+socket://{broker_socket}"
+        config = Settings(**overrides)
         migrate_once(config)
         stack = Stack(f"http://127.0.0.1:{listener.getsockname()[1]}", state_dir, config)
         cleanup.callback(_stop, stack)
-        _start(stack, "broker", _broker_command(broker_socket, state_dir))
-        _wait_for(stack, "broker", broker_socket.exists)
-        _start(stack, "api", api_command(config, f"fd://{listener.fileno()}"), pass_fds=(listener.fileno(),))
-        _start(stack, "reconciler", [sys.executable, "-m", "service.cli", "reconcile"])
+        environment = {**os.environ, **_as_environment(overrides)}
+        _start(stack, _BROKER, _broker_command(broker_socket, state_dir), environment)
+        _wait_for(stack, _BROKER, broker_socket.exists)
+        _start(stack, "api", api_command(config, f"fd://{listener.fileno()}"), environment, (listener.fileno(),))
+        _start(stack, "reconciler", [sys.executable, "-m", "service.cli", "reconcile"], environment)
         for number in range(1, workers + 1):
-            _start(stack, f"worker-{number}", worker_command(), environment=worker_environment())
+            _start(stack, f"worker-{number}", worker_command(), worker_environment(environment, workers))
         _wait_for(stack, "worker-1", lambda: _is_ready(stack.url))
         yield stack
 
@@ -110,7 +107,7 @@ def api_command(config: Settings, bind: str) -> list[str]:
     """How the API is started: gunicorn, one process of threads."""
     gunicorn = [sys.executable, "-m", "gunicorn", "service.app:create_app()"]
     options = ["--bind", bind, "--worker-class", "gthread", "--threads", str(config.api_threads)]
-    return [*gunicorn, *options, "--no-control-socket"]
+    return [*gunicorn, *options, "--graceful-timeout", f"{config.drain_seconds:.0f}", "--no-control-socket"]
 
 
 def worker_command() -> list[str]:
@@ -119,12 +116,23 @@ def worker_command() -> list[str]:
     return [*celery, "--pool=solo", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
 
 
-def worker_environment() -> dict[str, str]:
-    """What makes inference on a CPU fast: glibc keeps freed activations instead of giving them back each time.
+def worker_environment(environment: Mapping[str, str], workers: int = 1) -> dict[str, str]:
+    """What makes inference on a CPU fast.
 
-    Measured with EfficientNet-Lite0 in batches of 8 on 2 cores: 2.7 times the windows a second.
+    glibc keeps freed activations instead of giving them back each time: measured with EfficientNet-Lite0 in batches
+    of 8 on 2 cores, 2.7 times the windows a second. Several workers on one machine share its cores: threads that
+    wait for each other while another worker's run slow both many times.
     """
-    return {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31), **os.environ}
+    memory = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**31)}
+    threads = environment.get("OCCLUSCOPE_WORKER_THREADS")
+    if threads is None and workers > 1:
+        threads = str(max((os.cpu_count() or 1) // workers, 1))
+    shares = {"OCCLUSCOPE_WORKER_THREADS": threads, "OMP_NUM_THREADS": threads} if threads else {}
+    return {**memory, **shares, **environment}
+
+
+def _as_environment(overrides: Mapping[str, Any]) -> dict[str, str]:
+    return {f"OCCLUSCOPE_{name.upper()}": str(value) for name, value in overrides.items() if value is not None}
 
 
 def _broker_command(broker_socket: Path, folder: Path) -> list[str]:
@@ -147,75 +155,27 @@ def _broker_command(broker_socket: Path, folder: Path) -> list[str]:
 
 
 def _start(
-    stack: Stack,
-    name: str,
-    command: list[str],
-    pass_fds: tuple[int, ...] = (),
-    environment: dict[str, str] | None = None,
+    stack: Stack, name: str, command: list[str], environment: Mapping[str, str], pass_fds: tuple[int, ...] = ()
 ) -> None:
-    """Start a part in a session of its own, so that a terminal's Ctrl-C reaches only us and we stop it in order."""
-    config = stack.settings
-    variables = {
-        **(environment or os.environ),
-        "OCCLUSCOPE_DATABASE_URL": config.database_url,
-        "OCCLUSCOPE_BROKER_URL": config.broker_url,
-    }
-    with stack.log_of(name).open("ab") as log:
-        stack.processes[name] = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env=variables,
-            pass_fds=pass_fds,
-            cwd=stack.state_dir,
-            start_new_session=True,
-            preexec_fn=_end_with_parent(os.getpid()),  # noqa: PLW1509 - no threads run here yet
-        )
-
-
-def _end_with_parent(parent: int) -> Callable[[], None] | None:
-    """Ask the kernel (Linux) to end the child when this process dies, even by SIGKILL."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-
-    return ask
+    log = stack.state_dir / "logs" / f"{name}.log"
+    grace = stack.settings.drain_seconds + _GRACE_SECONDS
+    part = stack.parts[name] = Part(name, command, stack.state_dir, log, environment, pass_fds, grace)
+    part.start()
 
 
 def _stop(stack: Stack) -> None:
     """Workers give their units back while the rest still runs; the broker ends last."""
-    names = list(stack.processes)
-    broker = [name for name in names if name == "broker"]
-    for group in ([name for name in names if name not in broker], broker):
-        parts = [stack.processes[name] for name in group]
-        for part in parts:
-            part.terminate()
-        _reap(parts)
-
-
-def _reap(parts: list[subprocess.Popen[bytes]]) -> None:
-    deadline = time.monotonic() + STOP_SECONDS
-    for part in parts:
-        try:
-            part.wait(max(deadline - time.monotonic(), 0.0))
-        except subprocess.TimeoutExpired:
-            os.killpg(part.pid, signal.SIGKILL)
-            part.wait()
+    stop([part for part in stack.parts.values() if part.name != _BROKER])
+    stop([part for part in stack.parts.values() if part.name == _BROKER])
 
 
 def _wait_for(stack: Stack, name: str, ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not ready():
         if dead := stack.dead():
-            raise StackError(f"{dead} did not start; see {stack.log_of(dead)}")
+            raise StackError(f"{dead.name} did not start; see {dead.log}")
         if time.monotonic() > deadline:
-            raise StackError(f"{name} did not come up in {START_SECONDS:.0f} s; see {stack.log_of(name)}")
+            raise StackError(f"{name} did not come up in {START_SECONDS:.0f} s; see {stack.parts[name].log}")
         time.sleep(0.05)
 
 

@@ -3,10 +3,12 @@
 import threading
 import time
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 import torch
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from occluscope import analyses, pictures
 from occluscope.analyses.contract import Outcome
@@ -18,22 +20,21 @@ from service.queue import Queue
 from service.settings import Settings
 from service.store.comparing import compare_models
 from service.store.database import Database
-from service.store.ending import following_units
+from service.store.ending import count_following
 from service.store.images import image_content
 from service.store.kept import kept_parts
+from service.store.leases import Claim, claim_unit, give_back_unit
+from service.store.scheduling import due_unit
 from service.store.states import UnitRole
-from service.store.units import (
-    Claim,
-    claim_unit,
-    commit_unit,
-    fail_unit,
-    give_back_unit,
-    report_progress,
-)
+from service.store.units import commit_unit, fail_unit, report_progress
+from workers.activity import Activity
 from workers.heartbeat import Heartbeat
 from workers.model_cache import ModelCache
 
 Preview = Callable[[], list[NamedResult]]
+Write = Callable[[Session], bool]
+_FIRST_PAUSE_SECONDS: Final = 0.1  # between two attempts to write how a unit ended
+_LONGEST_PAUSE_SECONDS: Final = 2.0
 _log = structlog.get_logger(__name__)
 
 
@@ -41,41 +42,92 @@ class Executor:
     """Runs units, one at a time, for one worker process."""
 
     def __init__(
-        self, config: Settings, database: Database, queue: Queue, worker_id: str, heartbeat: Heartbeat
+        self,
+        config: Settings,
+        database: Database,
+        queue: Queue,
+        worker_id: str,
+        heartbeat: Heartbeat,
+        activity: Activity,
     ) -> None:
         self._queue = queue
         self._config = config
         self._database = database
         self._worker_id = worker_id
         self._heartbeat = heartbeat
-        self._models = ModelCache(config.model_cache_size)
+        self._activity = activity
+        self._models = ModelCache(config.model_cache_bytes)
         self.stopping = threading.Event()  # set when the worker was asked to end
 
-    def run(self, unit_id: str) -> None:
-        """Claim a unit and do it; a unit that another worker holds or has ended changes nothing."""
+    def run(self) -> None:
+        """Take the unit that is due and do it; where none is, other workers were sooner, and nothing changes."""
+        with self._activity.working():
+            try:
+                claim = self._claim()
+            except SQLAlchemyError as error:  # the unit stays queued, and the reconciler announces it again
+                _log.warning("no unit claimed, database out of reach", error=str(error))
+                return
+            if claim is None:
+                return
+            with structlog.contextvars.bound_contextvars(job=claim.job_id, unit=claim.unit_id):
+                self._run_claimed(claim)
+
+    def _claim(self) -> Claim | None:
+        if self.stopping.is_set():
+            return None
         with self._database.writing() as session:
-            claim = claim_unit(session, unit_id, self._worker_id, self._config.lease_seconds)
-        if claim is None:
-            return
-        with structlog.contextvars.bound_contextvars(job=claim.job_id, unit=claim.unit_id):
-            self._run_claimed(claim)
+            unit_id = due_unit(session, self._models.names)
+            if unit_id is None:
+                return None
+            return claim_unit(session, unit_id, self._worker_id, self._config.lease_seconds)
 
     def _run_claimed(self, claim: Claim) -> None:
         start = time.perf_counter()
+        _log.info("unit claimed", analysis=claim.analysis, model=claim.model, role=claim.role, fence=claim.fence)
+        with self._heartbeat.holding(claim) as lost:
+            event, write = self._attempt(claim, lost)
+            try:
+                written = self._write(write, lost)
+            except SQLAlchemyError:
+                _log.exception("results could not be stored")
+                event, written = "unit failed", self._write(_failing(claim, "its results could not be stored"), lost)
+        seconds = round(time.perf_counter() - start, 3)
+        _log.info(event if written else "unit was not ours any more", seconds=seconds)
+        self._announce_following(claim)
+
+    def _attempt(self, claim: Claim, lost: threading.Event) -> tuple[str, Write]:
+        """Compute the unit; gives what happened and how it is to be written."""
+        report = _Reporter(self._database, self._config, claim, lost, self.stopping, self._activity)
         try:
-            with self._heartbeat.holding(claim) as lost:
-                outcome = self._compute(claim, _Reporter(self._database, self._config, claim, lost, self.stopping))
+            outcome = self._compute(claim, report)
         except UnitAbortedError:
-            self._give_back(claim)
+            return "unit given back", lambda session: give_back_unit(session, claim)
         except OccluscopeError as error:
-            self._fail(claim, str(error))
+            reason = str(error)
         except (MemoryError, torch.OutOfMemoryError):
-            self._fail(claim, f"out of memory while running {claim.model}")
+            self._models.clear()
+            reason = f"out of memory while running {claim.model}"
         except Exception as error:  # noqa: BLE001 - whatever a model raises, its job must end with a reason
-            _log.exception("unit failed")
-            self._fail(claim, f"internal error ({type(error).__name__}); the worker's log has unit {claim.unit_id}")
+            _log.exception("internal error")
+            reason = f"internal error ({type(error).__name__}); the worker's log has unit {claim.unit_id}"
         else:
-            self._commit(claim, outcome, time.perf_counter() - start)
+            return "unit succeeded", lambda session: commit_unit(session, claim, outcome)
+        _log.warning("unit fails", error=reason)
+        return "unit failed", _failing(claim, reason)
+
+    def _write(self, write: Write, lost: threading.Event) -> bool:
+        """Write how the unit ended, as long as the claim holds: a database that is gone or full is waited out."""
+        pause = _FIRST_PAUSE_SECONDS
+        while True:
+            try:
+                with self._database.writing() as session:
+                    return write(session)
+            except (OperationalError, InterfaceError) as error:
+                _log.warning("not written, database out of reach", error=str(error.orig), again_in_seconds=pause)
+            self._activity.stir()
+            if lost.is_set() or self.stopping.wait(pause):
+                return False
+            pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _compute(self, claim: Claim, report: "_Reporter") -> Outcome:
         spec = analyses.spec(claim.analysis)
@@ -96,29 +148,19 @@ class Executor:
             raise OccluscopeError(f"picture {image_id} is gone")
         return card(model).preparation.prepare(pictures.decode(content))
 
-    def _commit(self, claim: Claim, outcome: Outcome, seconds: float) -> None:
-        with self._database.writing() as session:
-            committed = commit_unit(session, claim, outcome)
-        _log.info("unit succeeded" if committed else "unit was not ours any more", seconds=round(seconds, 3))
-        self._publish_following(claim)
-
-    def _fail(self, claim: Claim, error: str) -> None:
-        with self._database.writing() as session:
-            fail_unit(session, claim, error)
-        _log.warning("unit failed", error=error)
-        self._publish_following(claim)
-
-    def _publish_following(self, claim: Claim) -> None:
+    def _announce_following(self, claim: Claim) -> None:
         """Whoever ends a last unit tells of those that come after it; were it lost, the reconciler would."""
-        with self._database.reading() as session:
-            unit_ids = following_units(session, claim.job_id)
-        for unit_id in unit_ids:
-            self._queue.publish_unit(unit_id)
+        try:
+            with self._database.reading() as session:
+                units = count_following(session, claim.job_id)
+        except SQLAlchemyError as error:
+            _log.warning("nothing announced, database out of reach", error=str(error))
+            return
+        self._queue.announce(units)
 
-    def _give_back(self, claim: Claim) -> None:
-        with self._database.writing() as session:
-            given_back = give_back_unit(session, claim)
-        _log.info("unit given back" if given_back else "unit was taken away")
+
+def _failing(claim: Claim, reason: str) -> Write:
+    return lambda session: fail_unit(session, claim, reason)
 
 
 class _Reporter:
@@ -131,7 +173,9 @@ class _Reporter:
         claim: Claim,
         lost: threading.Event,
         stopping: threading.Event,
+        activity: Activity,
     ) -> None:
+        self._activity = activity
         self._database = database
         self._interval = config.progress_seconds
         self._claim = claim
@@ -143,6 +187,7 @@ class _Reporter:
     def __call__(self, steps_done: int, preview: Preview | None = None, /) -> None:
         if self._stopping.is_set():
             raise UnitAbortedError("the worker stops")
+        self._activity.stir()
         moment = time.monotonic()
         if moment - self._written >= self._interval:
             self._written = moment

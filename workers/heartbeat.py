@@ -1,17 +1,23 @@
 """The heartbeat: says from a thread of its own that the worker lives, and renews the lease of its unit."""
 
+import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
 
 import structlog
+import torch
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.settings import Settings
 from service.store.database import Database
-from service.store.units import Claim, renew_lease
-from service.store.workers import forget_worker, note_worker
+from service.store.leases import Claim, give_back_unit, renew_lease
+from service.store.workers import Pulse, forget_worker, note_worker
+from workers.consumption import consuming
 
+_STATM: Final = Path("/proc/self/statm")
 _log = structlog.get_logger(__name__)
 
 
@@ -35,7 +41,8 @@ class Heartbeat:
     def stop(self) -> None:
         """Stop, and take the worker off the list."""
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         try:
             with self._database.writing() as session:
                 forget_worker(session, self._worker_id)
@@ -52,16 +59,36 @@ class Heartbeat:
         finally:
             self._held = None
 
+    def give_back(self) -> None:
+        """Give back the unit that is held, if one is: its computation does not end in time."""
+        if held := self._held:
+            held[1].set()
+            with self._database.writing() as session:
+                given_back = give_back_unit(session, held[0])
+            _log.info(
+                "unit given back" if given_back else "unit was taken away", job=held[0].job_id, unit=held[0].unit_id
+            )
+
     def _run(self) -> None:
         while not self._stop.wait(self._config.heartbeat_seconds):
-            self._beat()
+            held = self._held
+            ids = {"job": held[0].job_id, "unit": held[0].unit_id} if held else {}
+            with structlog.contextvars.bound_contextvars(worker=self._worker_id, **ids):
+                self._beat()
 
     def _beat(self) -> None:
         held = self._held
+        gpu_bytes = torch.cuda.memory_reserved() if torch.cuda.is_available() else None
+        pulse = Pulse(self._worker_id, self._device, consuming.is_set(), resident_bytes(), gpu_bytes)
         try:
             with self._database.writing() as session:
-                note_worker(session, self._worker_id, self._device)
+                note_worker(session, pulse)
                 if held and not renew_lease(session, held[0], self._config.lease_seconds):
                     held[1].set()
         except SQLAlchemyError as error:
             _log.warning("no heartbeat", error=str(error))
+
+
+def resident_bytes() -> int:
+    """Memory of this process."""
+    return int(_STATM.read_text().split()[1]) * resource.getpagesize()

@@ -5,6 +5,7 @@ from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
+import structlog
 from flask import Response, jsonify, request, url_for
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, Field
@@ -18,10 +19,12 @@ from service.api.problems import documented, invalid, not_found, problem
 from service.api.submission import JobRequest, check_request
 from service.store import jobs as store
 from service.store.ending import cancel_job
-from service.store.states import JobState
+from service.store.states import JobState, Priority
 from service.store.tables import Artifact, Job, Metric
 
 blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")])
+
+_log = structlog.get_logger(__name__)
 
 POLL_SECONDS = 1  # Retry-After of a job that has just been accepted
 
@@ -59,6 +62,7 @@ class JobView(BaseModel):
     model: str
     models: list[str]
     params: dict[str, Any]
+    priority: str
     state: JobState
     progress: ProgressView
     created_at: datetime
@@ -145,16 +149,18 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
                 combines=submission.combines,
                 request_sha256=sha256,
                 idempotency_key=key,
+                priority=Priority.labelled(body.priority),
             )
-            unit_ids = [unit.id for unit in job.units]
+            job_id, units = job.id, len(job.units)
             answer = _accepted(session, job)
-    except IntegrityError:  # the same key came twice at once, and the other was first
+    except IntegrityError:
         if key and (known := _submitted_before(here, key, sha256)):
-            return known
+            return known  # the same key came twice at once, and the other was first
+        with here.database.reading() as session:  # a picture was deleted meanwhile, and this says which
+            check_request(session, body, here.settings.max_images_per_job)
         raise
-    for unit_id in unit_ids:
-        if not here.queue.publish_unit(unit_id):
-            break
+    structlog.contextvars.bind_contextvars(job=job_id)
+    _log.info("job accepted", analysis=body.analysis, units=units, announced=here.queue.announce(units))
     return answer
 
 
@@ -263,6 +269,7 @@ def _view(job: Job, progress: store.Progress, models: list[str]) -> dict[str, An
         model=job.model,
         models=models,
         params=job.params,
+        priority=Priority(job.priority).label,
         state=JobState(job.state),
         progress=ProgressView(done=progress.done, total=progress.total, eta_seconds=progress.eta_seconds),
         created_at=job.created_at,

@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from occluscope.analyses.contract import field_errors
 from occluscope.errors import FieldError, InvalidInputError
+from service.store.database import is_disk_full
 
 MEDIA_TYPE: Final = "application/problem+json"
 _log = structlog.get_logger(__name__)
@@ -100,6 +101,12 @@ def register(app: Flask, max_body_bytes: int) -> None:
     @app.errorhandler(OperationalError)
     @app.errorhandler(InterfaceError)
     def _database(error: OperationalError | InterfaceError) -> Response:
+        if is_disk_full(error):
+            _log.error("no space left", error=str(error.orig))
+            return problem(
+                HTTPStatus.INSUFFICIENT_STORAGE,
+                "No space is left to store this; nothing was stored. Delete jobs, or have old ones deleted.",
+            )
         _log.error("database out of reach", error=str(error.orig))
         answer = problem(HTTPStatus.SERVICE_UNAVAILABLE, "The database is out of reach; try again.")
         answer.headers["Retry-After"] = "2"

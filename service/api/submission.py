@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 from sqlalchemy import select
@@ -37,6 +37,10 @@ class JobRequest(Strict):
     )
     images: list[str] = Field(description="Ids of pictures, each once", min_length=1)
     params: dict[str, Any] = Field(default={}, description="Parameters, as the analysis's JSON Schema says")
+
+    priority: Literal["interactive", "batch"] = Field(
+        default="batch", description="`interactive` goes before `batch`: somebody waits for it"
+    )
 
     @field_validator("model")
     @classmethod

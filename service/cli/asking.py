@@ -31,6 +31,9 @@ def submit(
     param: Annotated[
         list[str] | None, typer.Option(help="name=value; the value as JSON, plain text, or @FILE with JSON.")
     ] = None,
+    priority: Annotated[
+        str | None, typer.Option(help="interactive or batch; interactive, which goes first, if you wait for it.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until it has ended, then its numbers.")] = False,
     output: Annotated[Path | None, typer.Option(help="With --wait: write the results into this folder.")] = None,
 ) -> None:
@@ -39,7 +42,8 @@ def submit(
         ids = [client.upload(path).id for path in image]
         models = model or [_DEFAULT_MODEL]
         asked = models[0] if len(models) == 1 else models
-        job = client.submit(analysis, asked, ids, dict(_param(text) for text in param or []))
+        urgency = priority or ("interactive" if wait or output else "batch")
+        job = client.submit(analysis, asked, ids, dict(_param(text) for text in param or []), priority=urgency)
         _console.print(job.id, highlight=False)
         if not (wait or output):
             return

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from service.logs import configure_logs
 from service.queue import Queue
-from service.reconcile import reconcile_forever
+from service.reconcile import Reconciler
 from service.settings import settings
 from service.stack import (
     StackError,
@@ -27,20 +27,31 @@ from service.store.database import Database
 
 _errors = Console(stderr=True)
 
+KeepDays = Annotated[
+    float | None, typer.Option(min=0, help="Delete jobs with their results so many days after they ended.")
+]
+MaxBytes = Annotated[
+    int | None, typer.Option(min=0, help="Most that results and pictures may take; the first to end is deleted first.")
+]
+
 
 def up(
     port: Annotated[int, typer.Option(help="Port on the loopback address; 0 for a free one.")] = 8000,
     state_dir: Annotated[Path, typer.Option(help="Database and logs.")] = Path(".occluscope"),
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes, which share the cores.")] = 1,
+    keep_days: KeepDays = None,
+    max_bytes: MaxBytes = None,
 ) -> None:
-    """Start broker, database, API and workers on this machine; Ctrl-C stops them all."""
+    """Start broker, database, API and workers on this machine; Ctrl-C stops them all. A part that dies is restarted."""
+    kept = {"keep_days": keep_days, "max_bytes": max_bytes}
+    overrides = {name: value for name, value in kept.items() if value is not None}
     console = Console()
     try:
-        with console.status("Starting …") as status, running_stack(state_dir, port, workers) as stack:
+        with console.status("Starting …") as status, running_stack(state_dir, port, workers, **overrides) as stack:
             status.stop()
             console.print(f"Occluscope is at [link={stack.url}]{stack.url}[/link]. Ctrl-C stops it.")
             console.print(f"Database and logs are in {stack.state_dir}.", style="dim")
-            stack.wait()
+            stack.supervise(lambda said: console.print(said, style="yellow", soft_wrap=True))
     except StackError as error:
         _errors.print(f"[red]{error}[/red]")
         raise typer.Exit(1) from None
@@ -68,17 +79,25 @@ def serve(
 
 def worker() -> None:
     """Run one worker, with the database and broker of the settings; start as many as there are GPUs."""
+    threads, environment = settings().worker_threads, dict(os.environ)
+    if threads:
+        environment["OMP_NUM_THREADS"] = str(threads)
     command = worker_command()
-    os.execve(command[0], command, worker_environment())  # noqa: S606 - becomes the worker
+    os.execve(command[0], command, worker_environment(environment))  # noqa: S606 - becomes the worker
 
 
-def reconcile() -> None:
-    """Run the reconciler: units that nobody was told of, or whose worker died, are published again."""
+def reconcile(keep_days: KeepDays = None, max_bytes: MaxBytes = None) -> None:
+    """Run the reconciler: frees the units of workers that died, announces those that nobody was told of.
+
+    Deletes old jobs where it is told to. Any number of reconcilers may run at once.
+    """
     configure_logs()
-    config, stop = settings(), threading.Event()
+    kept = {"keep_days": keep_days, "max_bytes": max_bytes}
+    config = settings().model_copy(update={name: value for name, value in kept.items() if value is not None})
+    stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    reconcile_forever(Database(config.database_url), Queue(config), config, stop)
+    Reconciler(Database(config.database_url), Queue(config), config).run(stop)
     sys.exit(0)
 
 

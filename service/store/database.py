@@ -7,11 +7,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from psycopg.errors import DiskFull
+from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+
+from service.store.tallies import write_tallies
 
 SQLITE_BUSY_SECONDS: Final = 30  # how long a writer waits for another writer
 _WRITES: Final = "occluscope_writes"
+_POSTGRESQL: Final = {  # a server that falls silent is an error within seconds, not when TCP gives up
+    "connect_timeout": 5,  # seconds
+    "keepalives_idle": 10,
+    "keepalives_interval": 3,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # milliseconds
+}
 
 
 class Database:
@@ -27,7 +38,9 @@ class Database:
         if self.is_sqlite and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = (
-            {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}} if self.is_sqlite else {"pool_pre_ping": True}
+            {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
+            if self.is_sqlite
+            else {"pool_pre_ping": True, "connect_args": _POSTGRESQL}
         )
         self.engine: Engine = create_engine(url, **options)
         if self.is_sqlite:
@@ -49,15 +62,29 @@ class Database:
         engine = self.engine.execution_options(**{_WRITES: True})
         with Session(engine) as session, session.begin():
             yield session
+            write_tallies(session)
 
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
 
 
+def is_disk_full(error: DBAPIError) -> bool:
+    """Whether the database refused to write because no space is left; nothing was written then."""
+    return isinstance(error.orig, DiskFull) or getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
 def now() -> datetime:
     """The present moment, UTC."""
     return datetime.now(UTC)
+
+
+def clock(session: Session) -> datetime:
+    """The present moment by the database's clock: machines that share a database may disagree about the time."""
+    if session.get_bind().dialect.name != "postgresql":
+        return now()  # SQLite is on this machine
+    moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
+    return moment.astimezone(UTC)
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

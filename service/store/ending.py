@@ -1,38 +1,42 @@
 """What comes after a unit has ended: units that need all the others, and at last the job's own end."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
-from service.store.database import now
+from service.store.database import clock
 from service.store.kept import forget_kept
+from service.store.locks import lock_job
 from service.store.states import ENDED_JOB, ENDED_UNIT, JobState, UnitRole, UnitState
 from service.store.tables import Artifact, Job, Unit
+from service.store.tallies import tally
 
 
-def end_job_with_its_last_unit(session: Session, job_id: str) -> None:
-    """Make the units that can be made now, or end the job when none are left.
-
-    Its job's row is locked by the caller: of two workers that end the last two units the later sees the other's.
-    """
+def end_job_with_its_last_unit(session: Session, job: Job) -> None:
+    """Make the units that can be made now, or end the job when none are left. job: locked by the caller."""
     session.flush()
-    ended = select(Unit.id).where(Unit.job_id == job_id, Unit.state.in_(ENDED_UNIT))
+    ended = select(Unit.id).where(Unit.job_id == job.id, Unit.state.in_(ENDED_UNIT))
     session.execute(delete(Artifact).where(Artifact.unit_id.in_(ended), Artifact.preview))
-    if not _some_model_has_ended(session, job_id):
+    if not _some_model_has_ended(session, job.id):
         return
-    job = session.get_one(Job, job_id)
-    units = session.scalars(select(Unit).where(Unit.job_id == job_id).order_by(Unit.position)).all()
+    moment = clock(session)
+    units = session.scalars(select(Unit).where(Unit.job_id == job.id).order_by(Unit.position)).all()
     models = list(dict.fromkeys(unit.model for unit in units if unit.role == UnitRole.WORK))
     following = _following(units, models, combines=job.combines)
     session.add_all(
         Unit(
-            job_id=job_id,
+            job_id=job.id,
             position=len(units) + number,
             role=role,
             model=model,
             images=[],
             payload={},
+            owner=job.owner,
+            priority=job.priority,
+            submitted_at=job.created_at,
+            queued_at=moment,
             steps_total=1,
             state=UnitState.QUEUED,
         )
@@ -40,17 +44,11 @@ def end_job_with_its_last_unit(session: Session, job_id: str) -> None:
     )
     if following or not _all_ended(units):
         return
-    forget_kept(session, job_id)
-    failed = [unit for unit in units if unit.state == UnitState.FAILED]
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.state == JobState.RUNNING)
-        .values(
-            state=JobState.FAILED if failed else JobState.SUCCEEDED,
-            error=_error(failed, len(units), models),
-            finished_at=now(),
-        )
-    )
+    forget_kept(session, job.id)
+    if job.state == JobState.RUNNING:
+        failed = [unit for unit in units if unit.state == UnitState.FAILED]
+        job.error = _error(failed, len(units), models)
+        _end(session, job, JobState.FAILED if failed else JobState.SUCCEEDED, moment)
 
 
 def cancel_job(session: Session, job_id: str) -> JobState | None:
@@ -59,12 +57,11 @@ def cancel_job(session: Session, job_id: str) -> JobState | None:
     A worker that holds one of them finds its claim gone. Returns the state that the job has now, none where there is no
     such job.
     """
-    job = session.scalar(select(Job).where(Job.id == job_id).with_for_update())
-    if job is None:
+    if (job := lock_job(session, job_id)) is None:
         return None
     if job.state in ENDED_JOB:
         return JobState(job.state)
-    moment = now()
+    moment = clock(session)
     session.execute(
         update(Unit)
         .where(Unit.job_id == job_id, Unit.state.not_in(ENDED_UNIT))
@@ -72,14 +69,19 @@ def cancel_job(session: Session, job_id: str) -> JobState | None:
     )
     session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.preview))
     forget_kept(session, job_id)
-    job.state, job.finished_at = JobState.CANCELLED, moment
+    _end(session, job, JobState.CANCELLED, moment)
     return JobState.CANCELLED
 
 
-def following_units(session: Session, job_id: str) -> list[str]:
-    """Ids of the job's units over other units that wait for a worker."""
+def count_following(session: Session, job_id: str) -> int:
+    """How many of the job's units over other units wait for a worker."""
     wanted = (Unit.job_id == job_id, Unit.role != UnitRole.WORK, Unit.state == UnitState.QUEUED)
-    return list(session.scalars(select(Unit.id).where(*wanted).order_by(Unit.position)))
+    return session.scalar(select(func.count()).select_from(Unit).where(*wanted)) or 0
+
+
+def _end(session: Session, job: Job, state: JobState, moment: datetime) -> None:
+    job.state, job.finished_at = state, moment
+    tally(session, f"jobs_{state}", job.analysis, total=max((moment - job.created_at).total_seconds(), 0.0))
 
 
 def _some_model_has_ended(session: Session, job_id: str) -> bool:

@@ -1,14 +1,18 @@
 """Storing pictures."""
 
 import hashlib
+from datetime import timedelta
+from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from occluscope import pictures
 from service.store.database import Database, now
 from service.store.tables import Image
+
+_NOTE_EVERY: Final = timedelta(hours=1)
 
 
 def add_image(database: Database, content: bytes) -> tuple[Image, bool]:
@@ -24,14 +28,16 @@ def add_image(database: Database, content: bytes) -> tuple[Image, bool]:
     sha256 = hashlib.sha256(content).hexdigest()
     with database.reading() as session:
         if known := _find(session, sha256):
+            _note_use(database, known)
             return known, False
-    upright = pictures.decode(content)
+    upright, moment = pictures.decode(content), now()
     image = Image(
         sha256=sha256,
         format=pictures.format_of(content),
         width=upright.width,
         height=upright.height,
-        created_at=now(),
+        created_at=moment,
+        used_at=moment,
         content=content,
     )
     try:
@@ -51,6 +57,13 @@ def add_image(database: Database, content: bytes) -> tuple[Image, bool]:
 def image_content(session: Session, image_id: str) -> bytes | None:
     """The bytes as they were uploaded."""
     return session.scalar(select(Image.content).where(Image.id == image_id))
+
+
+def _note_use(database: Database, image: Image) -> None:
+    """Whoever uploads a picture again wants it kept; more often than once an hour need not be written."""
+    if now() - image.used_at > _NOTE_EVERY:
+        with database.writing() as session:
+            session.execute(update(Image).where(Image.id == image.id).values(used_at=now()))
 
 
 def _find(session: Session, sha256: str) -> Image | None:

@@ -6,15 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import delete, func, select, tuple_
+from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import Unit as PlannedUnit
-from service.store.database import now
-from service.store.states import JobState, UnitRole, UnitState
-from service.store.tables import Artifact, Job, JobImage, Metric, Unit
+from service.store.database import clock, now
+from service.store.locks import lock_job
+from service.store.scheduling import note_owner
+from service.store.states import JobState, Priority, UnitRole, UnitState
+from service.store.tables import Artifact, Image, Job, JobImage, Metric, Unit
+
+_QUERY_IDS: Final = 500  # ids named in one query; databases limit a query's variables
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,25 @@ def submit_job(
     combines: bool = False,
     request_sha256: str,
     idempotency_key: str | None = None,
+    owner: str = "",
+    priority: Priority = Priority.BATCH,
 ) -> Job:
     """Write a job and its units, state ``queued``. units: by model."""
+    note_owner(session, owner)
+    moment = clock(session)
+    used = [*images, *(image for of_model in units.values() for unit in of_model for image in unit.images)]
+    _note_use(session, sorted(set(used)), moment)
     job = Job(
         analysis=analysis,
         model=next(iter(units)),
         params=params,
+        owner=owner,
+        priority=priority,
         combines=combines,
         state=JobState.QUEUED,
         idempotency_key=idempotency_key,
         request_sha256=request_sha256,
-        created_at=now(),
+        created_at=moment,
         images=[JobImage(position=position, image_id=image) for position, image in enumerate(images)],
         units=[
             Unit(
@@ -54,6 +66,10 @@ def submit_job(
                 model=model,
                 images=list(unit.images),
                 payload=unit.payload,
+                owner=owner,
+                priority=priority,
+                submitted_at=moment,
+                queued_at=moment,
                 steps_total=unit.steps,
                 state=UnitState.QUEUED,
             )
@@ -79,7 +95,10 @@ def find_job(session: Session, job_id: str) -> Job | None:
 
 def delete_job(session: Session, job_id: str) -> bool:
     """Delete a job with its units and results; a worker that still holds one of them finds its claim gone."""
-    return session.execute(delete(Job).where(Job.id == job_id).returning(Job.id)).first() is not None
+    if lock_job(session, job_id) is None:
+        return False
+    session.execute(delete(Job).where(Job.id == job_id))
+    return True
 
 
 @dataclass(frozen=True)
@@ -171,6 +190,12 @@ def jobs_by_state(session: Session) -> dict[str, int]:
     """How many jobs there are in each state."""
     counts: dict[str, int] = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
     return {state: counts.get(state, 0) for state in JobState}
+
+
+def _note_use(session: Session, image_ids: Sequence[str], moment: datetime) -> None:
+    for start in range(0, len(image_ids), _QUERY_IDS):
+        some = image_ids[start : start + _QUERY_IDS]
+        session.execute(update(Image).where(Image.id.in_(some)).values(used_at=moment))
 
 
 def _progress(job: Job, done: int, total: int) -> Progress:

@@ -17,9 +17,9 @@ from service.store.tables import KeptArray, Unit
 _ARRAY: Final = "array"  # its name inside the NPZ file
 
 
-def keep_arrays(session: Session, unit_id: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Store what a unit kept."""
-    session.add_all(KeptArray(unit_id=unit_id, name=name, array=_npz(array)) for name, array in arrays.items())
+def kept_rows(unit_id: str, arrays: Mapping[str, np.ndarray]) -> list[KeptArray]:
+    """What a unit kept, as it is stored."""
+    return [KeptArray(unit_id=unit_id, name=name, array=_npz(array)) for name, array in arrays.items()]
 
 
 def kept_parts(database: Database, job_id: str, model: str) -> list[Part]:

@@ -1,6 +1,6 @@
 """The states of jobs and units."""
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Final
 
 
@@ -33,6 +33,23 @@ class UnitRole(StrEnum):
     WORK = "work"
     COMBINE = "combine"
     COMPARE = "compare"
+
+
+class Priority(IntEnum):
+    """The lower goes first. ``interactive``: somebody waits for it; ``batch``: everything else."""
+
+    INTERACTIVE = 0
+    BATCH = 1
+
+    @property
+    def label(self) -> str:
+        """As the API has it."""
+        return self.name.lower()
+
+    @classmethod
+    def labelled(cls, label: str) -> "Priority":
+        """The priority of this name."""
+        return cls[label.upper()]
 
 
 ENDED_JOB: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     CheckConstraint,
     DateTime,
     Dialect,
@@ -19,14 +20,16 @@ from sqlalchemy import (
     UniqueConstraint,
     false,
     text,
+    true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from service.store.states import JobState, UnitRole, UnitState
+from service.store.states import JobState, Priority, UnitRole, UnitState
 
 _ID: Final = 32  # hexadecimal digits of a UUID
 _NAME: Final = 100
 _VARIANT: Final = 300
+_LONG_AGO: Final = text("'1970-01-01 00:00:00.000000'")
 _SHA256: Final = 64  # hexadecimal digits
 
 
@@ -67,7 +70,10 @@ def _one_of(column: str, states: type[JobState | UnitState]) -> CheckConstraint:
 
 
 class Image(Base):
-    """A picture as it was uploaded; the same bytes stand here once."""
+    """A picture as it was uploaded; the same bytes stand here once.
+
+    used_at: when it was last uploaded, or a job was submitted with it.
+    """
 
     __tablename__ = "images"
 
@@ -77,23 +83,32 @@ class Image(Base):
     width: Mapped[int]  # pixels, upright
     height: Mapped[int]
     created_at: Mapped[datetime]
+    used_at: Mapped[datetime] = mapped_column(index=True, server_default=_LONG_AGO)
     content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
 
 
 class Job(Base):
-    """What a user asked for, and how far it is. model: the first of those that its units run."""
+    """What a user asked for, and how far it is.
+
+    model: the first of those that its units run. owner: whose it is; owners take turns.
+    stored_bytes: of its results, for retention.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
         _one_of("state", JobState),
         Index(None, "created_at", "id"),  # the list: newest first, by key
         Index(None, "state", "created_at", "id"),
+        Index(None, "analysis", "created_at", "id"),
     )
 
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
     analysis: Mapped[str] = mapped_column(String(_NAME))
     model: Mapped[str] = mapped_column(String(_NAME))
     params: Mapped[dict[str, Any]]
+    owner: Mapped[str] = mapped_column(String(_NAME), default="", server_default=text("''"))
+    priority: Mapped[int] = mapped_column(default=Priority.BATCH, server_default=text("1"))
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     combines: Mapped[bool] = mapped_column(default=False, server_default=false())
     state: Mapped[str] = mapped_column(String(_NAME))
     error: Mapped[str | None] = mapped_column(Text)
@@ -101,7 +116,7 @@ class Job(Base):
     request_sha256: Mapped[str] = mapped_column(String(_SHA256))
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None] = mapped_column(index=True)
 
     images: Mapped[list["JobImage"]] = relationship(order_by="JobImage.position", cascade="all, delete-orphan")
     units: Mapped[list["Unit"]] = relationship(order_by="Unit.position", cascade="all, delete-orphan")
@@ -117,6 +132,15 @@ class JobImage(Base):
     image_id: Mapped[str] = mapped_column(ForeignKey("images.id"), index=True)
 
 
+class Owner(Base):
+    """Whose jobs there are. served_at: when a unit of theirs was last claimed; who waits longest is served next."""
+
+    __tablename__ = "owners"
+
+    name: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
+    served_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class Unit(Base):
     """A piece of a job that one worker does in one go.
 
@@ -124,6 +148,7 @@ class Unit(Base):
     fence: grows by one with every claim; only the holder of the current number may write.
     attempts: claims that were not given back.
     leased_until: while running, when the claim runs out unless its worker renews it.
+    owner, priority, submitted_at: its job's, since units are claimed in their order. queued_at: the last time.
     """
 
     __tablename__ = "units"
@@ -131,6 +156,12 @@ class Unit(Base):
         _one_of("state", UnitState),
         UniqueConstraint("job_id", "position"),
         Index(None, "state", "leased_until"),
+        Index(
+            "ix_units_queued",
+            *("priority", "owner", "submitted_at", "job_id", "position"),
+            sqlite_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued'"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
@@ -140,6 +171,10 @@ class Unit(Base):
     model: Mapped[str] = mapped_column(String(_NAME), server_default=text("''"))
     images: Mapped[list[Any]]  # ids, in the order the analysis wants them
     payload: Mapped[dict[str, Any]]
+    owner: Mapped[str] = mapped_column(String(_NAME), default="", server_default=text("''"))
+    priority: Mapped[int] = mapped_column(default=Priority.BATCH, server_default=text("1"))
+    submitted_at: Mapped[datetime] = mapped_column(server_default=_LONG_AGO)
+    queued_at: Mapped[datetime] = mapped_column(server_default=_LONG_AGO)
     steps_total: Mapped[int]
     steps_done: Mapped[int] = mapped_column(default=0)
     state: Mapped[str] = mapped_column(String(_NAME))
@@ -182,7 +217,7 @@ class Artifact(Base):
     variant: Mapped[str] = mapped_column(String(_VARIANT), default="", server_default=text("''"))
     preview: Mapped[bool] = mapped_column(default=False, server_default=false())
     kind: Mapped[str] = mapped_column(String(_NAME))
-    image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"))
+    image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"), index=True)
     shape: Mapped[list[Any] | None]
     sha256: Mapped[str] = mapped_column(String(_SHA256))
     meta: Mapped[dict[str, Any]] = mapped_column(JSON, deferred=True)
@@ -203,15 +238,34 @@ class Metric(Base):
     variant: Mapped[str] = mapped_column(String(_VARIANT), default="", server_default=text("''"))
     value: Mapped[float]
     unit: Mapped[str | None] = mapped_column(String(_NAME))
-    image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"))
+    image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"), index=True)
 
 
 class Worker(Base):
-    """A worker process that consumes units, seen at its last heartbeat."""
+    """A worker process, seen at its last heartbeat.
+
+    consuming: whether it takes units from the broker; a process may live on without its consumer.
+    gpu_memory_bytes: what its models and computations hold there, none without a GPU.
+    """
 
     __tablename__ = "workers"
 
     id: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
     device: Mapped[str] = mapped_column(String(_NAME))
+    consuming: Mapped[bool] = mapped_column(default=True, server_default=true())
+    memory_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    gpu_memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
     started_at: Mapped[datetime]
     seen_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Tally(Base):
+    """A count that only grows, for what rows cannot tell once they are deleted; with it a total, such as seconds."""
+
+    __tablename__ = "tallies"
+
+    name: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
+    analysis: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
+    model: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+    total: Mapped[float]

@@ -1,21 +1,35 @@
 """Workers as the control plane sees them: by their heartbeat."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from service.store.database import now
+from service.store.database import clock
 from service.store.tables import Worker
 
 
-def note_worker(session: Session, worker_id: str, device: str) -> None:
+@dataclass(frozen=True)
+class Pulse:
+    """What a worker says of itself. consuming: whether it takes units from the broker. Memory in bytes."""
+
+    worker_id: str
+    device: str
+    consuming: bool = True
+    memory_bytes: int = 0
+    gpu_memory_bytes: int | None = None
+
+
+def note_worker(session: Session, pulse: Pulse) -> None:
     """A worker's heartbeat."""
-    worker = session.get(Worker, worker_id)
-    if worker:
-        worker.seen_at = now()
-    else:
-        session.add(Worker(id=worker_id, device=device, started_at=now(), seen_at=now()))
+    moment = clock(session)
+    worker = session.get(Worker, pulse.worker_id)
+    if worker is None:
+        worker = Worker(id=pulse.worker_id, device=pulse.device, started_at=moment)
+        session.add(worker)
+    worker.seen_at, worker.consuming = moment, pulse.consuming
+    worker.memory_bytes, worker.gpu_memory_bytes = pulse.memory_bytes, pulse.gpu_memory_bytes
 
 
 def forget_worker(session: Session, worker_id: str) -> None:
@@ -25,10 +39,10 @@ def forget_worker(session: Session, worker_id: str) -> None:
 
 def forget_silent_workers(session: Session, within_seconds: float) -> None:
     """Drop workers that died without a word."""
-    session.execute(delete(Worker).where(Worker.seen_at < now() - timedelta(seconds=within_seconds)))
+    session.execute(delete(Worker).where(Worker.seen_at < clock(session) - timedelta(seconds=within_seconds)))
 
 
-def live_workers(session: Session, within_seconds: float) -> int:
-    """How many workers were heard of lately."""
-    query = select(func.count()).select_from(Worker).where(Worker.seen_at >= now() - timedelta(seconds=within_seconds))
-    return session.scalar(query) or 0
+def live_workers(session: Session, within_seconds: float) -> list[Worker]:
+    """Workers that were heard of lately."""
+    heard_of = Worker.seen_at >= clock(session) - timedelta(seconds=within_seconds)
+    return list(session.scalars(select(Worker).where(heard_of).order_by(Worker.id)))

@@ -1,6 +1,5 @@
 """`occluscope up` and `make demo`'s stack: everything starts, and everything ends."""
 
-import os
 import re
 import signal
 import subprocess
@@ -107,11 +106,36 @@ def test_a_port_in_use_is_said_in_one_line(tmp_path: Path, stack: Stack) -> None
     assert "Traceback" not in done.stderr
 
 
-def test_a_part_that_ends_by_itself_is_named(tmp_path: Path) -> None:
-    with running_stack(tmp_path) as stack:
-        os.kill(stack.processes["reconciler"].pid, signal.SIGKILL)
-        with pytest.raises(StackError, match=r"reconciler ended by itself; see .*reconciler\.log"):
-            stack.wait()
+@pytest.mark.parametrize("part", ["broker", "api", "reconciler", "worker-1"])
+def test_a_part_that_dies_is_started_again_and_up_says_so(
+    tmp_path: Path, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a job that was submitted before goes on."""
+    monkeypatch.setenv("OCCLUSCOPE_LEASE_SECONDS", "3")
+    monkeypatch.setenv("OCCLUSCOPE_HEARTBEAT_SECONDS", "0.5")
+    with started(tmp_path) as (process, url), Client(url) as client:
+        image = client.upload(encode(random_picture(1)))
+        params = {"window": 32, "stride": 12, "method": "naive", "insertion_deletion": False}
+        job = client.submit("occlusion", "efficientnet_lite0", [image.id], params)
+        wait_until(lambda: client.job(job.id).state == "running")
+        victim = next(process for process in processes_of(tmp_path) if plays(process, part))
+        victim.kill()
+        assert process.stdout is not None
+        said = rf"{part} ended \(SIGKILL\); starting it again (now|in \d+ s)"
+        assert next(line for line in process.stdout if re.search(said, line))
+        wait_until(lambda: is_ready(url), 60)
+        assert client.wait(job.id).state == "succeeded"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    assert processes_of(tmp_path) == []
+
+
+def plays(process: psutil.Process, part: str) -> bool:
+    """Whether this process is the part's first (gunicorn and Celery have children)."""
+    words = {"broker": "unixsocket", "api": "gunicorn", "reconciler": "reconcile", "worker-1": "celery"}
+    line = " ".join(process.cmdline())
+    parent = process.parent()
+    return words[part] in line and (parent is None or words[part] not in " ".join(parent.cmdline()))
 
 
 def test_beyond_this_machine_only_when_asked() -> None:

@@ -58,7 +58,7 @@ async function submit(event) {
     for (const file of files) images.push(await upload(file));
     const names = byId("model").value.split(",").map((name) => name.trim()).filter(Boolean);
     const which = names.length > 1 ? { models: names } : { model: names[0] ?? "" };
-    const request = { analysis: chosen().name, ...which, images, params: parameters() };
+    const request = { analysis: chosen().name, ...which, images, params: parameters(), priority: "interactive" };
     const job = await ask("/v1/jobs", {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request),
     });

@@ -13,6 +13,7 @@ from occluscope.windows import WindowGrid
 from service.store.database import Database
 from service.store.images import add_image
 from service.store.jobs import submit_job
+from service.store.states import Priority
 from tests.conftest import encode, random_picture
 
 SubmitUnits = Callable[..., tuple[str, list[str]]]
@@ -29,6 +30,8 @@ def submit(database: Database) -> SubmitUnits:
         *,
         combines: bool = False,
         models: Sequence[str] = ("efficientnet_lite0",),
+        owner: str = "",
+        priority: Priority = Priority.BATCH,
     ) -> tuple[str, list[str]]:
         images = [add_image(database, encode(random_picture(number)))[0].id for number in range(units)]
         with database.writing() as session:
@@ -44,6 +47,8 @@ def submit(database: Database) -> SubmitUnits:
                 combines=combines,
                 request_sha256="0" * 64,
                 idempotency_key=key,
+                owner=owner,
+                priority=priority,
             )
             return job.id, [unit.id for unit in job.units]
 

@@ -8,7 +8,7 @@ from sqlalchemy import select, text
 from service.store.database import Database
 from service.store.migrate import migrate
 from service.store.tables import Worker
-from service.store.workers import forget_silent_workers, forget_worker, live_workers, note_worker
+from service.store.workers import Pulse, forget_silent_workers, forget_worker, live_workers, note_worker
 
 
 def test_sqlite_writes_ahead_and_keeps_foreign_keys(tmp_path: Path) -> None:
@@ -21,7 +21,7 @@ def test_sqlite_writes_ahead_and_keeps_foreign_keys(tmp_path: Path) -> None:
 
 def test_a_reader_is_not_held_up_by_a_writer(database: Database) -> None:
     with database.writing() as writer:
-        note_worker(writer, "w", "CPU")
+        note_worker(writer, Pulse("w", "CPU"))
         writer.flush()
         with database.reading() as reader:
             assert reader.scalars(select(Worker.id)).all() == []
@@ -52,28 +52,28 @@ for _ in range(100):
 
 def test_an_error_rolls_back(database: Database) -> None:
     with pytest.raises(RuntimeError), database.writing() as session:
-        note_worker(session, "w", "CPU")
+        note_worker(session, Pulse("w", "CPU"))
         session.flush()
         raise RuntimeError
     with database.reading() as session:
-        assert live_workers(session, 1000) == 0
+        assert len(live_workers(session, 1000)) == 0
 
 
 def test_workers_are_live_while_they_are_heard_of(database: Database) -> None:
     for _ in range(2):
         with database.writing() as session:
-            note_worker(session, "a", "CPU")
-            note_worker(session, "b", "CPU")
+            note_worker(session, Pulse("a", "CPU"))
+            note_worker(session, Pulse("b", "CPU"))
     with database.reading() as session:
-        assert live_workers(session, within_seconds=60) == 2
-        assert live_workers(session, within_seconds=0) == 0
+        assert len(live_workers(session, within_seconds=60)) == 2
+        assert len(live_workers(session, within_seconds=0)) == 0
     with database.writing() as session:
         forget_worker(session, "a")
     with database.writing() as session:
         forget_silent_workers(session, within_seconds=60)
     with database.reading() as session:
-        assert live_workers(session, 60) == 1
+        assert len(live_workers(session, 60)) == 1
     with database.writing() as session:
         forget_silent_workers(session, within_seconds=0)
     with database.reading() as session:
-        assert live_workers(session, 60) == 0
+        assert len(live_workers(session, 60)) == 0

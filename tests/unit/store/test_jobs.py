@@ -5,8 +5,9 @@ from sqlalchemy.exc import IntegrityError
 from service.store.database import Database
 from service.store.images import add_image
 from service.store.jobs import delete_job, find_by_idempotency_key, jobs_by_state, list_jobs
+from service.store.leases import claim_unit
 from service.store.tables import Artifact, Base, Image, Job
-from service.store.units import claim_unit, commit_unit
+from service.store.units import commit_unit
 from tests.conftest import encode, random_picture
 from tests.unit.store.conftest import SubmitUnits, outcome
 
@@ -91,7 +92,7 @@ def test_deleting_a_job_takes_its_results_and_nothing_else(database: Database, s
         assert not delete_job(session, gone)
     assert counts(database) == {
         "images": 1, "jobs": 1, "job_images": 1, "units": 1, "artifacts": 2, "metrics": 1, "workers": 0,
-        "kept_arrays": 0,
+        "kept_arrays": 0, "owners": 1, "tallies": 4,
     }  # fmt: skip
     with database.reading() as session:
         assert session.scalars(select(Artifact.job_id).distinct()).all() == [kept]

@@ -3,9 +3,10 @@ from sqlalchemy import inspect, select, text
 
 from service.store.database import Database
 from service.store.jobs import models_of, results_of
+from service.store.leases import claim_unit
 from service.store.migrate import alembic_config, migrate
 from service.store.tables import Base, Unit
-from service.store.units import claim_unit, commit_unit
+from service.store.units import commit_unit
 from tests.unit.store.conftest import SubmitUnits, outcome
 
 

@@ -11,22 +11,13 @@ from occluscope.analyses.contract import Outcome
 from occluscope.results import Heatmap, Table
 from service.store.comparing import compare_models
 from service.store.database import Database, now
-from service.store.ending import cancel_job, following_units
+from service.store.ending import cancel_job, count_following
 from service.store.jobs import delete_job, progress_of, results_of
 from service.store.kept import kept_parts
+from service.store.leases import Claim, Freed, claim_unit, free_expired_units, give_back_unit, next_expiry, renew_lease
+from service.store.scheduling import count_waiting, due_unit
 from service.store.tables import Artifact, Job, KeptArray, Metric, Unit
-from service.store.units import (
-    Claim,
-    claim_unit,
-    commit_unit,
-    fail_unit,
-    free_expired_units,
-    give_back_unit,
-    queued_units,
-    renew_lease,
-    report_progress,
-    stored_result,
-)
+from service.store.units import commit_unit, fail_unit, report_progress, stored_result
 from tests.unit.store.conftest import SubmitUnits, outcome
 
 LEASE_SECONDS = 30.0
@@ -64,12 +55,12 @@ def states(database: Database, job_id: str) -> tuple[str, list[str]]:
         return job.state, list(units)
 
 
-def let_leases_run_out(database: Database, attempts: int = 3) -> list[str]:
-    """As if every worker had fallen silent; gives what is to be published again."""
+def let_leases_run_out(database: Database, attempts: int = 3) -> list[Freed]:
+    """As if every worker had fallen silent; gives what was freed."""
     with database.writing() as session:
         session.execute(update(Unit).where(Unit.state == "running").values(leased_until=now() - timedelta(seconds=1)))
     with database.writing() as session:
-        return free_expired_units(session, attempts)
+        return free_expired_units(session, attempts, LEASE_SECONDS)
 
 
 def rows(database: Database) -> int:
@@ -129,7 +120,7 @@ def test_committed_results_come_back_bit_for_bit(database: Database, submit: Sub
 def test_a_write_under_an_old_fencing_number_is_refused(database: Database, submit: SubmitUnits, what: str) -> None:
     job_id, (unit_id,) = submit()
     old = claim(database, unit_id)
-    assert let_leases_run_out(database) == [unit_id]
+    assert let_leases_run_out(database) == [Freed(unit_id, job_id, 1, failed=False)]
     new = claim(database, unit_id)
     assert new.fence == old.fence + 1
     assert write(database, old, what) is False
@@ -200,16 +191,14 @@ def test_a_unit_given_back_is_queued_and_no_attempt_is_lost(database: Database, 
         assert write(database, claim(database, unit_id), "give back")
     assert states(database, job_id) == ("running", ["queued"])
     claim(database, unit_id)
-    assert let_leases_run_out(database, attempts=2) == [unit_id]
+    assert let_leases_run_out(database, attempts=2) == [Freed(unit_id, job_id, 1, failed=False)]
 
 
 def test_a_unit_whose_workers_die_every_time_fails_and_so_does_its_job(database: Database, submit: SubmitUnits) -> None:
     job_id, (unit_id,) = submit()
-    for _ in range(2):
+    for attempt in range(1, 4):
         claim(database, unit_id)
-        assert let_leases_run_out(database, attempts=3) == [unit_id]
-    claim(database, unit_id)
-    assert let_leases_run_out(database, attempts=3) == []
+        assert let_leases_run_out(database, attempts=3) == [Freed(unit_id, job_id, attempt, failed=attempt == 3)]
     assert states(database, job_id) == ("failed", ["failed"])
     with database.reading() as session:
         assert "died or fell silent 3 times" in (session.get_one(Job, job_id).error or "")
@@ -219,7 +208,8 @@ def test_a_renewed_lease_does_not_run_out(database: Database, submit: SubmitUnit
     _, (unit_id,) = submit()
     assert write(database, claim(database, unit_id), "renew")
     with database.writing() as session:
-        assert free_expired_units(session, 3) == []
+        assert free_expired_units(session, 3, LEASE_SECONDS) == []
+        assert 29 < (next_expiry(session) or 0) < 30
 
 
 def test_progress_sums_over_units(database: Database, submit: SubmitUnits) -> None:
@@ -229,13 +219,6 @@ def test_progress_sums_over_units(database: Database, submit: SubmitUnits) -> No
         progress = progress_of(session, [session.get_one(Job, job_id)])[job_id]
     assert (progress.done, progress.total) == (50, 200)
     assert progress.eta_seconds is not None
-
-
-def test_queued_units_come_oldest_job_first(database: Database, submit: SubmitUnits) -> None:
-    (_, first), (_, second) = submit(2), submit(1)
-    with database.reading() as session:
-        assert queued_units(session, 10) == [*first, *second]
-        assert queued_units(session, 1) == first[:1]
 
 
 def kept(database: Database) -> int:
@@ -253,8 +236,12 @@ def end(database: Database, unit_id: str, number: int, *, succeeds: bool = True)
 
 
 def following(database: Database, job_id: str) -> list[str]:
+    """Units over other units that wait."""
+    wanted = (Unit.job_id == job_id, Unit.role != "work", Unit.state == "queued")
     with database.reading() as session:
-        return following_units(session, job_id)
+        found = list(session.scalars(select(Unit.id).where(*wanted).order_by(Unit.position)))
+        assert count_following(session, job_id) == len(found)
+    return found
 
 
 @pytest.mark.parametrize("failing", [False, True])
@@ -265,8 +252,8 @@ def test_what_units_kept_is_combined_once_and_then_gone(database: Database, subm
         end(database, unit_id, number, succeeds=not (failing and number == 1))
     assert states(database, job_id)[0] == "running"
     (combining,) = following(database, job_id)
-    with database.reading() as session:
-        assert queued_units(session, 10) == [combining]
+    with database.writing() as session:
+        assert due_unit(session) == combining
     parts = kept_parts(database, job_id, "efficientnet_lite0")
     assert [float(part.kept["numbers"][0, 0]) for part in parts] == ([0, 2] if failing else [0, 1, 2])
     assert [list(part.kept) for part in parts] == [["numbers"]] * len(parts)
@@ -353,7 +340,7 @@ def test_a_cancelled_job_takes_its_units_with_it_and_keeps_what_is_stored(
     with database.reading() as session:
         metrics, artifacts = results_of(session, job_id)
         assert (len(metrics), [artifact.preview for artifact in artifacts]) == (1, [False, False])
-        assert queued_units(session, 10) == []
+        assert count_waiting(session, 10) == 0
 
 
 def test_a_job_that_has_ended_cannot_be_cancelled(database: Database, submit: SubmitUnits) -> None:

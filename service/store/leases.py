@@ -1,0 +1,157 @@
+"""Leases: who holds which unit, and for how long.
+
+A claim gives a unit to one worker under a fencing number. Whoever lets its lease run out loses the unit: the next
+claim has a higher number, and every write here and in `service.store.units` holds only for the current one.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from occluscope.analyses.contract import Unit as PlannedUnit
+from service.store.database import clock
+from service.store.ending import end_job_with_its_last_unit
+from service.store.locks import lock_job
+from service.store.states import JobState, UnitRole, UnitState
+from service.store.tables import Unit
+from service.store.tallies import tally
+
+_LONGEST_LEASES: Final = 2.0  # a lease that runs longer than so many was written by a clock that was set back since
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A worker's right to one unit. fence: the number that every write under it is held against."""
+
+    unit_id: str
+    job_id: str
+    fence: int
+    analysis: str
+    model: str
+    params: dict[str, Any]
+    unit: PlannedUnit
+    claimed_at: datetime
+    role: str = UnitRole.WORK
+
+
+@dataclass(frozen=True)
+class Freed:
+    """A unit whose lease ran out. failed: it was its last attempt; else it is queued again."""
+
+    unit_id: str
+    job_id: str
+    attempts: int
+    failed: bool
+
+
+def claim_unit(session: Session, unit_id: str, worker_id: str, lease_seconds: float) -> Claim | None:
+    """Take a queued unit; none when there is nothing to take."""
+    moment = clock(session)
+    job_id = session.scalar(select(Unit.job_id).where(Unit.id == unit_id))
+    job = lock_job(session, job_id) if job_id else None
+    if job is None:
+        return None
+    claimed = session.scalar(
+        update(Unit)
+        .where(Unit.id == unit_id, Unit.state == UnitState.QUEUED)
+        .values(
+            state=UnitState.RUNNING,
+            fence=Unit.fence + 1,
+            attempts=Unit.attempts + 1,
+            worker_id=worker_id,
+            leased_until=moment + timedelta(seconds=lease_seconds),
+            started_at=moment,
+            steps_done=0,
+        )
+        .returning(Unit)
+    )
+    if claimed is None:
+        return None
+    if job.state == JobState.QUEUED:
+        job.state, job.started_at = JobState.RUNNING, moment
+    tally(session, "unit_attempts", job.analysis, claimed.model)
+    planned = PlannedUnit(tuple(claimed.images), claimed.steps_total, claimed.payload)
+    return Claim(
+        claimed.id, job.id, claimed.fence, job.analysis, claimed.model, job.params, planned, moment, claimed.role
+    )
+
+
+def renew_lease(session: Session, claim: Claim, lease_seconds: float) -> bool:
+    """Hold the unit for longer; false when the claim is gone."""
+    return change_held(session, claim, leased_until=clock(session) + timedelta(seconds=lease_seconds))
+
+
+def give_back_unit(session: Session, claim: Claim) -> bool:
+    """Put the unit back in the queue, as a worker that stops does; it is no failed attempt.
+
+    False when the claim is gone.
+    """
+    return change_held(
+        session,
+        claim,
+        state=UnitState.QUEUED,
+        attempts=Unit.attempts - 1,
+        steps_done=0,
+        worker_id=None,
+        leased_until=None,
+        queued_at=clock(session),
+    )
+
+
+def free_expired_units(session: Session, max_attempts: int, lease_seconds: float) -> list[Freed]:
+    """Queue again what its worker left, and fail what was left `max_attempts` times.
+
+    Safe to run any number of times at once: a job that another transaction works on is left to that or to the next
+    round. A lease that ends too far in the future, since the clock was set back, is cut to one lease from now.
+    """
+    moment = clock(session)
+    longest = moment + timedelta(seconds=_LONGEST_LEASES * lease_seconds)
+    session.execute(
+        update(Unit)
+        .where(Unit.state == UnitState.RUNNING, Unit.leased_until > longest)
+        .values(leased_until=moment + timedelta(seconds=lease_seconds))
+    )
+    expired = (Unit.state == UnitState.RUNNING, Unit.leased_until < moment)
+    found = session.scalars(select(Unit.job_id).where(*expired).distinct().order_by(Unit.job_id)).all()
+    freed: list[Freed] = []
+    for job_id in found:
+        if job := lock_job(session, job_id, skip_locked=True):
+            units = session.scalars(select(Unit).where(Unit.job_id == job_id, *expired).order_by(Unit.position)).all()
+            freed += [_free(session, unit, max_attempts, moment) for unit in units]
+            if any(unit.state == UnitState.FAILED for unit in units):
+                end_job_with_its_last_unit(session, job)
+    return freed
+
+
+def next_expiry(session: Session) -> float | None:
+    """Seconds until the next lease runs out unless it is renewed; none while nothing runs."""
+    query = select(Unit.leased_until).where(Unit.state == UnitState.RUNNING).order_by(Unit.leased_until).limit(1)
+    moment = session.scalar(query)
+    return None if moment is None else max((moment - clock(session)).total_seconds(), 0.0)
+
+
+def change_held(session: Session, claim: Claim, **values: Any) -> bool:
+    """Change the unit's row; false, with nothing changed, when the claim is gone."""
+    changed = session.execute(
+        update(Unit)
+        .where(Unit.id == claim.unit_id, Unit.fence == claim.fence, Unit.state == UnitState.RUNNING)
+        .values(**values)
+        .returning(Unit.id)
+    )
+    return changed.first() is not None
+
+
+def _free(session: Session, unit: Unit, max_attempts: int, moment: datetime) -> Freed:
+    failed = unit.attempts >= max_attempts
+    unit.leased_until = None
+    if failed:
+        unit.state, unit.finished_at = UnitState.FAILED, moment
+        unit.error = f"its worker died or fell silent {max_attempts} times while it ran"
+    else:
+        unit.state, unit.queued_at = UnitState.QUEUED, moment
+        unit.steps_done, unit.worker_id = 0, None
+    tally(session, "recoveries")
+    return Freed(unit.id, unit.job_id, unit.attempts, failed)

@@ -1,0 +1,48 @@
+"""Tallies: counts that only grow, kept when the rows they counted are deleted.
+
+They are gathered while a transaction runs and written at its end, in one order: a row that every worker writes is
+then held for an instant, and no two transactions wait for each other.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.store.tables import Tally
+from service.store.upsert import insert_adding
+
+_GATHERED = "tallies"
+
+
+@dataclass
+class Counted:
+    """So many, which came to so much."""
+
+    count: int = 0
+    total: float = 0.0
+
+
+def tally(
+    session: Session, name: str, analysis: str = "", model: str = "", *, count: int = 1, total: float = 0
+) -> None:
+    """Count something when this transaction commits. total: what it came to, such as its seconds."""
+    gathered: dict[tuple[str, str, str], Counted] = session.info.setdefault(_GATHERED, defaultdict(Counted))
+    counted = gathered[name, analysis, model]
+    counted.count += count
+    counted.total += total
+
+
+def write_tallies(session: Session) -> None:
+    """Write what was gathered."""
+    gathered: dict[tuple[str, str, str], Counted] = session.info.pop(_GATHERED, {})
+    for (name, analysis, model), counted in sorted(gathered.items()):
+        key = {"name": name, "analysis": analysis, "model": model}
+        insert_adding(session, Tally, key, {"count": counted.count, "total": counted.total})
+
+
+def all_tallies(session: Session) -> dict[tuple[str, str, str], Counted]:
+    """Everything counted so far, by name, analysis and model."""
+    rows = session.scalars(select(Tally).order_by(Tally.name, Tally.analysis, Tally.model))
+    return {(row.name, row.analysis, row.model): Counted(row.count, row.total) for row in rows}

@@ -1,0 +1,95 @@
+"""Old jobs are deleted whole, and no more of them than asked for."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select, update
+
+from service.retention import delete_what_is_over, stored_bytes
+from service.settings import Settings
+from service.store.database import Database, now
+from service.store.images import add_image
+from service.store.leases import claim_unit
+from service.store.tables import Artifact, Base, Image, Job, Unit
+from service.store.units import commit_unit
+from tests.conftest import encode, random_picture
+from tests.unit.store.conftest import SubmitUnits, outcome, submit
+
+__all__ = ["submit"]  # the fixture
+
+DAY = timedelta(days=1)
+
+
+def finished(database: Database, submit: SubmitUnits, days_ago: float) -> str:
+    job_id, (unit_id,) = submit()
+    with database.writing() as session:
+        claim = claim_unit(session, unit_id, "w", 30)
+        assert claim is not None
+        commit_unit(session, claim, outcome())
+    with database.writing() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(finished_at=now() - days_ago * DAY))
+    return job_id
+
+
+def jobs(database: Database) -> set[str]:
+    with database.reading() as session:
+        return set(session.scalars(select(Job.id)))
+
+
+def rows(database: Database, table: type[Base]) -> int:
+    with database.reading() as session:
+        return session.scalar(select(func.count()).select_from(table)) or 0
+
+
+def test_by_default_nothing_is_deleted(database: Database, submit: SubmitUnits) -> None:
+    finished(database, submit, 1000)
+    assert delete_what_is_over(database, Settings()) == 0
+    assert rows(database, Job) == 1
+
+
+def test_jobs_that_ended_too_long_ago_go_with_their_rows(database: Database, submit: SubmitUnits) -> None:
+    old, young = finished(database, submit, 8), finished(database, submit, 6)
+    running, _ = submit()
+    with database.writing() as session:  # a job that has not ended is kept, however old
+        session.execute(update(Job).where(Job.id == running).values(created_at=now() - 100 * DAY))
+    assert delete_what_is_over(database, Settings(keep_days=7)) == 1
+    assert jobs(database) == {young, running}
+    assert old not in jobs(database)
+    assert rows(database, Unit) == 2
+    assert rows(database, Artifact) == 2
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2, 30])
+def test_the_first_to_end_go_until_the_rest_fits(database: Database, submit: SubmitUnits, kept: int) -> None:
+    ended = [finished(database, submit, days_ago) for days_ago in range(30)]
+    with database.reading() as session:
+        of_one = session.get_one(Job, ended[0]).stored_bytes
+    pictures = stored_bytes(database) - 30 * of_one
+    assert of_one > 0
+    deleted = delete_what_is_over(database, Settings(max_bytes=pictures + kept * of_one))
+    remaining = jobs(database)
+    assert deleted == 30 - kept
+    assert remaining == set(ended[:kept])  # the newest
+    assert stored_bytes(database) <= pictures + kept * of_one
+
+
+def test_pictures_of_no_job_that_nobody_used_lately_go(database: Database, submit: SubmitUnits) -> None:
+    finished(database, submit, 30)
+    finished(database, submit, 1)  # has the same picture
+    for number, days_ago in ((100, 9.0), (101, 0.5)):
+        image, _ = add_image(database, encode(random_picture(number)))
+        with database.writing() as session:
+            session.execute(update(Image).where(Image.id == image.id).values(used_at=now() - days_ago * DAY))
+    assert rows(database, Image) == 3
+    delete_what_is_over(database, Settings(keep_days=7))
+    assert rows(database, Image) == 2
+
+
+def test_uploading_a_picture_again_keeps_it(database: Database) -> None:
+    content = encode(random_picture(1))
+    image, _ = add_image(database, content)
+    with database.writing() as session:
+        session.execute(update(Image).values(used_at=now() - 30 * DAY))
+    assert add_image(database, content)[0].id == image.id
+    delete_what_is_over(database, Settings(keep_days=7))
+    assert rows(database, Image) == 1
