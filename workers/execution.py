@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import structlog
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from occluscope import analyses, pictures
 from occluscope.analyses.contract import Outcome
+from occluscope.engine.memory import is_out_of_memory
 from occluscope.errors import OccluscopeError, UnitAbortedError
 from occluscope.models import card
 from occluscope.preparation import Picture
@@ -104,16 +106,20 @@ class Executor:
             return "unit given back", lambda session: give_back_unit(session, claim)
         except OccluscopeError as error:
             reason = str(error)
-        except (MemoryError, torch.OutOfMemoryError):
-            self._models.clear()
-            reason = f"out of memory while running {claim.model}"
         except Exception as error:  # noqa: BLE001 - whatever a model raises, its job must end with a reason
-            _log.exception("internal error")
-            reason = f"internal error ({type(error).__name__}); the worker's log has unit {claim.unit_id}"
+            reason = self._reason(claim, error)
         else:
             return "unit succeeded", lambda session: commit_unit(session, claim, outcome)
         _log.warning("unit fails", error=reason)
         return "unit failed", _failing(claim, reason)
+
+    def _reason(self, claim: Claim, error: Exception) -> str:
+        """What the user is told; the log has the rest."""
+        _log.exception("unit raised")
+        if is_out_of_memory(error):
+            self._models.clear()
+            return f"out of memory while running {claim.model or claim.role}"
+        return f"internal error ({type(error).__name__}); the worker's log has unit {claim.unit_id}"
 
     def _write(self, write: Write, lost: threading.Event) -> bool:
         """Write how the unit ended, as long as the claim holds: a database that is gone or full is waited out."""
@@ -136,7 +142,8 @@ class Executor:
             return compare_models(self._database, claim.job_id)
         if claim.role == UnitRole.COMBINE:
             parts = kept_parts(self._database, claim.job_id, claim.model)
-            return analyses.combine(claim.analysis)(card(claim.model), params, parts, report)
+            model_of_job = partial(self._models.get, claim.model)
+            return analyses.combine(claim.analysis)(card(claim.model), params, parts, report, model_of_job)
         prepared = [self._picture(image_id, claim.model) for image_id in claim.unit.images]
         model = self._models.get(claim.model)
         return analyses.compute(claim.analysis)(model, prepared, params, claim.unit, report)

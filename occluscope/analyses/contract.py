@@ -77,7 +77,8 @@ class AnalysisSpec:
     headline: name of the result that a person should see first.
     named_images: the pictures that parameters name beside the job's own (a mask), by their path below ``params``.
     order: its place among all analyses where a person chooses; the lowest first.
-    combines: whether `compute.py` has a `combine`, which runs once after all units, over what they kept.
+    combines: whether a job of these units is to be combined: then `compute.py` has a `combine`, which runs once after
+    all units, over what they kept.
     """
 
     name: str
@@ -89,7 +90,7 @@ class AnalysisSpec:
     metrics: tuple[MetricSpec, ...]
     headline: str
     named_images: Callable[[Any], dict[str, str]] = lambda _params: {}
-    combines: bool = False
+    combines: Callable[[Sequence[Unit]], bool] = lambda _units: False
     order: int = 100
 
     def parse(self, params: Any) -> Parameters:
@@ -150,12 +151,15 @@ class Compute(Protocol):
 
 
 class Combine(Protocol):
-    """The half of an analysis that brings together what all its units kept; pure, without the model.
+    """The half of an analysis that brings together what all its units kept.
 
-    parts: of the units that succeeded, in the plan's order; at least one.
+    parts: of the units that succeeded, in the plan's order; at least one. model: loads the model, for what cannot be
+    told without it.
     """
 
-    def __call__(self, card: ModelCard, params: Any, parts: Sequence[Part], report: Report) -> Outcome: ...
+    def __call__(
+        self, card: ModelCard, params: Any, parts: Sequence[Part], report: Report, model: Callable[[], LoadedModel], /
+    ) -> Outcome: ...
 
 
 def field_errors(error: ValidationError, *prefix: str) -> list[FieldError]:

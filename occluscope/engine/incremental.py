@@ -38,7 +38,7 @@ class IncrementalNetwork:
     module: [batch, channels, height, width] → one tensor [batch, …], in eval mode; it is left as it is.
     layers: names of modules that give maps; their channels' sums over space are appended to the outputs, which
     then are [batch, outputs + channels of all these layers]. Of a module that runs several times the last counts.
-    passes: windows run so far, as whole passes' worth of multiplications.
+    passes: windows run since it was last set to zero, as whole passes' worth of multiplications.
 
     Raises
     ------

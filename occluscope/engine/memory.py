@@ -2,10 +2,11 @@
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 import torch
 
+_HOST_MEMORY: Final = ("DefaultCPUAllocator", "could not create a memory", "could not create a primitive", "bad_alloc")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -13,7 +14,7 @@ T = TypeVar("T")
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device or the host had no memory left (torch reports the host's as a plain RuntimeError)."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in _HOST_MEMORY)
     )
 
 

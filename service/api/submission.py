@@ -81,7 +81,8 @@ def check_request(session: Session, request: JobRequest, max_images: int) -> Sub
     if errors or spec is None or params is None:
         raise InvalidInputError(errors)
     units = _plans(spec, params, cards, images, named)
-    return Submission(params.model_dump(mode="json"), units, spec.combines)
+    combines = any(spec.combines(of_model) for of_model in units.values())
+    return Submission(params.model_dump(mode="json"), units, combines)
 
 
 def _plans(

@@ -11,7 +11,7 @@ from PIL import Image
 
 from service.stack import Stack
 from tests.conftest import encode, random_picture
-from tests.integration.parts import COMMAND
+from tests.parts import COMMAND
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from PIL import Image
 from occluscope.client import ApiError, Client
 from service.stack import Stack
 from tests.conftest import encode
-from tests.integration.parts import COMMAND
+from tests.parts import COMMAND
 
 
 def test_several_pictures_over_http(client: Client, photographs: dict[str, Image.Image]) -> None:

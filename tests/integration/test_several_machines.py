@@ -12,7 +12,7 @@ from service.store.database import Database
 from service.store.tables import Artifact, Unit
 from service.store.tables import Job as JobRow
 from tests.conftest import encode, random_picture
-from tests.integration.parts import Parts, running_parts, wait_until
+from tests.parts import Parts, running_parts, wait_until
 
 SHORT = {"window": 112, "stride": 56, "insertion_deletion": False}
 LONG = {"window": 32, "stride": 8, "method": "naive", "insertion_deletion": False}  # long enough to be disturbed

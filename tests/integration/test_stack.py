@@ -16,7 +16,7 @@ import pytest
 from occluscope.client import Client
 from service.stack import Stack, StackError, running_stack
 from tests.conftest import encode, random_picture
-from tests.integration.parts import COMMAND, is_ready, wait_until
+from tests.parts import COMMAND, is_ready, wait_until
 
 
 def processes_of(state_dir: Path) -> list[psutil.Process]:

@@ -69,7 +69,9 @@ def compute(
     return Outcome([NamedResult("boxes", drawn, unit.images[0])], [], kept)
 
 
-def combine(card: ModelCard, params: CorrespondenceParameters, parts: Sequence[Part], report: Report) -> Outcome:
+def combine(
+    card: ModelCard, params: CorrespondenceParameters, parts: Sequence[Part], report: Report, _model: object = None
+) -> Outcome:
     """Distances over all pairs of pictures, part by part and layer by layer."""
     rows: list[tuple[Any, ...]] = []
     metrics: list[Metric] = []

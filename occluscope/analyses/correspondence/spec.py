@@ -155,7 +155,7 @@ SPEC: Final = AnalysisSpec(
     "random boxes are covered, the network knows which part is which.",
     parameters=CorrespondenceParameters,
     plan=plan,
-    combines=True,
+    combines=lambda _units: True,
     results=(
         ResultSpec(
             "comparison",

@@ -19,7 +19,9 @@ _LAYER_COLUMNS: Final = (
 )  # fmt: skip
 
 
-def combine(card: ModelCard, params: InvarianceParameters, parts: Sequence[Part], report: Report) -> Outcome:
+def combine(
+    card: ModelCard, params: InvarianceParameters, parts: Sequence[Part], report: Report, _model: object = None
+) -> Outcome:
     """Means over pictures with their bands; what the weakest family calls for; measures that take several pictures."""
     layers = tuple(layer_names(params.layers, card))
     between = _between_pictures(parts, layers)

@@ -158,7 +158,7 @@ SPEC: Final = AnalysisSpec(
     "prediction break?",
     parameters=InvarianceParameters,
     plan=plan,
-    combines=True,
+    combines=lambda _units: True,
     results=(
         ResultSpec(
             "curves",

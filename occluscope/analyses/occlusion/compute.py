@@ -1,7 +1,7 @@
 """occlusion: runs the model on every occluded copy of a picture and draws the maps from its answers."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from occluscope.analyses.contract import Outcome, Report, Unit
-from occluscope.analyses.occlusion import quality
+from occluscope.analyses.contract import Outcome, Part, Report, Unit
+from occluscope.analyses.occlusion import kept_shares, quality
+from occluscope.analyses.occlusion.kept_shares import Joined
 from occluscope.analyses.occlusion.parameters import OcclusionParameters
 from occluscope.analyses.occlusion.scanning import Scan, Scanner, precision_windows
-from occluscope.analyses.occlusion.spec import CURVE_STEPS
+from occluscope.analyses.occlusion.spec import CURVE_STEPS, Share
 from occluscope.analyses.occlusion.targets import Outputs, Target, columns
 from occluscope.engine import naive
 from occluscope.engine.covers import Cover, blurred, constant_cover, gaussian_cover, mean_cover, picture_cover
 from occluscope.engine.layers import WithSums
+from occluscope.models.card import ModelCard
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
 from occluscope.results import (
@@ -44,9 +46,36 @@ def compute(
     """Occlusion maps of one picture: p = softmax(logits), drop = p₀ − p (or a channel's activation likewise).
 
     pictures: the picture, and the mask where the region is one. report: called after every batch with the number of
-    windows (and passes of curves) done.
+    windows (and passes of curves) done. A unit with a share of the rows keeps what it found for `combine`.
     """
-    return _Picture(model, pictures, params, unit, report).outcome()
+    picture = _Picture(model, pictures, params, unit, report)
+    share = Share.of(unit)
+    return picture.outcome() if share is None else Outcome([], [], picture.kept(share))
+
+
+def combine(
+    _card: ModelCard,
+    params: OcclusionParameters,
+    parts: Sequence[Part],
+    report: Report,
+    model: Callable[[], LoadedModel],
+) -> Outcome:
+    """Maps of the pictures that were split, from their shares; as one unit would have made them.
+
+    A picture of which a share is missing has none: its unit failed.
+    """
+    together = Outcome([], [])
+    for image in dict.fromkeys(part.unit.images[0] for part in parts):
+        own = [part for part in parts if part.unit.images[0] == image]
+        first = Share.of(own[0].unit)
+        if first is None or len(own) < first.count:
+            continue
+        pictures = [kept_shares.picture(own[0], place) for place in range(len(own[0].unit.images))]
+        joined = [kept_shares.joined(own, number) for number in range(len(params.window))]
+        outcome = _Picture(model(), pictures, params, own[0].unit, lambda *_: report(0), joined).outcome()
+        together.results.extend(outcome.results)
+        together.metrics.extend(outcome.metrics)
+    return together
 
 
 @dataclass(frozen=True)
@@ -70,7 +99,12 @@ class _Picture:
         params: OcclusionParameters,
         unit: Unit,
         report: Report,
+        joined: Sequence[Joined] | None = None,
     ) -> None:
+        """joined: what the picture's shares found, for each size of window; none where it is still to be found."""
+        self._joined = joined
+        self._share = None if joined else Share.of(unit)
+        self._pictures = pictures
         self._full, self._params, self._report = model, params, report
         self._model = model.half if params.precision == "half" else model
         self._picture, self._image = pictures[0], unit.images[0]
@@ -94,29 +128,45 @@ class _Picture:
         self._metrics: list[Metric] = []
 
     def outcome(self) -> Outcome:
-        for size in self._params.window:
-            self._run_size(size)
+        for number, size in enumerate(self._params.window):
+            self._run_size(number, size)
         self._add("top_classes", self._top_classes())
         order = {name: number for number, name in enumerate(_ORDER)}
         return Outcome(sorted(self._results, key=lambda named: order[named.name]), self._metrics)
 
-    def _run_size(self, size: Size) -> None:
-        params, variant = self._params, _sizes_variant(self._params, size)
-        grid = WindowGrid.within(params.box(self._full.card.input_size), size, params.stride)
-        cover = _cover(self._model, self._picture, self._clear, params, size)
+    def kept(self, share: Share) -> dict[str, np.ndarray]:
+        """Run a share of the windows: what `combine` needs of it."""
+        arrays = kept_shares.of_pictures(self._pictures)
+        for number, size in enumerate(self._params.window):
+            grid = self._grid(size)
+            rows = share.rows(grid.shape[0])
+            part = WindowGrid(size, tuple(grid.origins_y[row] for row in rows), grid.origins_x)
+            arrays |= kept_shares.of_scan(number, *self._scan(part, size))
+        return arrays
+
+    def _grid(self, size: Size) -> WindowGrid:
+        return WindowGrid.within(self._params.box(self._full.card.input_size), size, self._params.stride)
+
+    def _scan(self, grid: WindowGrid, size: Size) -> Joined:
+        cover = _cover(self._model, self._picture, self._clear, self._params, size)
         start, scan = time.perf_counter(), None
-        for scan in self._scanner.scan(params, grid, cover):
+        for scan in self._scanner.scan(self._params, grid, cover):
             self._report(self._done + scan.windows_run, lambda scan=scan: self._preview(grid, scan, size))  # type: ignore[misc]
         assert scan is not None  # noqa: S101 - a grid has at least one window
-        seconds = time.perf_counter() - start
         self._done += len(grid)
+        return scan, time.perf_counter() - start
+
+    def _run_size(self, number: int, size: Size) -> None:
+        params, variant = self._params, _sizes_variant(self._params, size)
+        grid = self._grid(size)
+        scan, seconds = self._joined[number] if self._joined else self._scan(grid, size)
         precision_error = self._precision_error(grid, size, scan) if params.precision == "half" else None
-        for number, one in enumerate(self._maps(grid, scan, size)):
+        for place, one in enumerate(self._maps(grid, scan, size)):
             self._add_map(one, self._picture_geometry(grid))
             if scan.error is not None:
-                self._measure("estimated_error", float(scan.error[number]), one.target.unit, one.variant)
+                self._measure("estimated_error", float(scan.error[place]), one.target.unit, one.variant)
             if precision_error is not None:
-                self._measure("precision_error", float(precision_error[number]), one.target.unit, one.variant)
+                self._measure("precision_error", float(precision_error[place]), one.target.unit, one.variant)
         self._add("predicted_class_map", self._class_map(grid, scan.predicted), variant)
         if self._feature:
             values = scan.values[:, -1].reshape(grid.shape)
@@ -142,8 +192,11 @@ class _Picture:
     def _preview(self, grid: WindowGrid, scan: Scan, size: Size) -> list[NamedResult]:
         """The drop maps as they stand."""
         geometry = self._picture_geometry(grid)
+        part = f"part {self._share.number + 1} of {self._share.count}" if self._share else ""
         return [
-            NamedResult("drop_map", _drop_map(one, geometry), self._image, one.variant)
+            NamedResult(
+                "drop_map", _drop_map(one, geometry), self._image, " · ".join(filter(None, (one.variant, part)))
+            )
             for one in self._maps(grid, scan, size)
         ]
 

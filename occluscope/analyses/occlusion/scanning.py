@@ -55,12 +55,13 @@ class Scanner:
 
     def scan(self, params: OcclusionParameters, grid: WindowGrid, cover: Cover) -> Iterator[Scan]:
         """Run the windows; yields one and the same scan as it fills."""
-        before = self.network.passes if self.network else 0.0
+        if self.network:
+            self.network.passes = 0.0  # counted anew: what earlier pictures added would change the last bit
         found = Scan(np.full((len(grid), len(self.targets)), np.nan), np.zeros(len(grid), dtype=np.int32))
         method = self._adaptive if params.method == "adaptive" else self._all
         for _ in method(params, grid, cover, found):
             followed = self.network is not None and params.method != "naive"
-            found.forward_equivalents = self.network.passes - before if followed and self.network else found.windows_run
+            found.forward_equivalents = self.network.passes if followed and self.network else found.windows_run
             yield found
 
     def _all(self, params: OcclusionParameters, grid: WindowGrid, cover: Cover, found: Scan) -> Iterator[None]:

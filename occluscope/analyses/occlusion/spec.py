@@ -1,6 +1,8 @@
 """occlusion: work units and names of results; no torch."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from occluscope.analyses.contract import AnalysisSpec, ImageRef, MetricSpec, ResultSpec, Unit
@@ -10,6 +12,8 @@ from occluscope.models.card import ModelCard
 from occluscope.windows import Box, Size, count_positions
 
 MAX_WINDOWS: Final = 100_000  # positions over one picture, of all sizes together
+SPLIT_WINDOWS: Final = 6_000  # over one picture, above which it is split
+PART_WINDOWS: Final = 3_000  # of one unit then, about
 CURVE_STEPS: Final = 32  # of the insertion and the deletion curve
 
 
@@ -17,6 +21,9 @@ def plan(
     params: OcclusionParameters, card: ModelCard, images: Sequence[ImageRef], named: Mapping[str, ImageRef]
 ) -> list[Unit]:
     """One unit a picture; a step a window, and one each forward pass of the insertion and deletion curves.
+
+    Very many windows are split by their rows, so that several workers share a picture; `compute.combine` then makes
+    its maps.
 
     Raises
     ------
@@ -37,9 +44,35 @@ def plan(
         raise InvalidInputError(errors)
     windows = sum(_windows(params, size, card) for size in params.window)
     passes = 2 * (CURVE_STEPS + 1) if params.insertion_deletion else 0
-    steps = windows + passes * len(params.window) * class_targets(params)
     masks = (params.mask_image,) if params.mask_image else ()
-    return [Unit(images=(image.id, *masks), steps=steps) for image in images]
+    count = _parts(params, card, windows)
+    if count == 1:
+        steps = windows + passes * len(params.window) * class_targets(params)
+        return [Unit(images=(image.id, *masks), steps=steps) for image in images]
+    shares = [Share(number, count) for number in range(count)]
+    steps_of = [sum(_windows_of_share(params, size, card, share) for size in params.window) for share in shares]
+    return [
+        Unit((image.id, *masks), steps, {"share": [share.number, share.count]})
+        for image in images
+        for share, steps in zip(shares, steps_of, strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class Share:
+    """One of `count` equal shares of every grid's rows."""
+
+    number: int
+    count: int
+
+    @classmethod
+    def of(cls, unit: Unit) -> "Share | None":
+        """The unit's share; none where it runs its picture's windows all."""
+        return cls(*unit.payload["share"]) if "share" in unit.payload else None
+
+    def rows(self, rows: int) -> range:
+        """Its rows, of so many."""
+        return range(self.number * rows // self.count, (self.number + 1) * rows // self.count)
 
 
 def class_targets(params: OcclusionParameters) -> int:
@@ -48,10 +81,29 @@ def class_targets(params: OcclusionParameters) -> int:
 
 
 def _windows(params: OcclusionParameters, size: Size, card: ModelCard) -> int:
+    rows, columns = _positions(params, size, card)
+    return rows * columns
+
+
+def _positions(params: OcclusionParameters, size: Size, card: ModelCard) -> tuple[int, int]:
+    """Rows and columns of positions."""
     rows, columns = (
         count_positions(far - near, window, stride) for near, far, window, stride in _axes(params, size, card)
     )
-    return rows * columns
+    return rows, columns
+
+
+def _windows_of_share(params: OcclusionParameters, size: Size, card: ModelCard, share: Share) -> int:
+    rows, columns = _positions(params, size, card)
+    return len(share.rows(rows)) * columns
+
+
+def _parts(params: OcclusionParameters, card: ModelCard, windows: int) -> int:
+    """Into how many units a picture is split; not for an approximate map: which windows it runs depends on others."""
+    if windows <= SPLIT_WINDOWS or params.method == "adaptive":
+        return 1
+    fewest_rows = min(_positions(params, size, card)[0] for size in params.window)
+    return min(math.ceil(windows / PART_WINDOWS), fewest_rows)
 
 
 def _axes(params: OcclusionParameters, size: Size, card: ModelCard) -> Iterator[tuple[int, int, int, int]]:
@@ -132,6 +184,7 @@ SPEC: Final = AnalysisSpec(
     "where it falls, the prediction stands on what was covered.",
     parameters=OcclusionParameters,
     plan=plan,
+    combines=lambda units: any(Share.of(unit) for unit in units),
     named_images=lambda params: {"region": params.mask_image} if params.mask_image else {},
     results=(
         ResultSpec(

@@ -104,7 +104,9 @@ def run(
         assert reports[-1] == unit.steps
         outcomes.append(outcome)
         kept.append(Part(unit, outcome.kept))
-    together = analyses.combine("correspondence")(model.card, parsed, kept, lambda _done, _preview=None: None)
+    together = analyses.combine("correspondence")(
+        model.card, parsed, kept, lambda _done, _preview=None: None, lambda: model
+    )
     return together, outcomes
 
 

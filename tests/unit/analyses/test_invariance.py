@@ -44,7 +44,9 @@ def run(model: LoadedModel, pictures: list[Image.Image], **params: Any) -> tuple
         assert reports == sorted(reports)
         assert reports[-1] == unit.steps
     parts = [Part(unit, outcome.kept) for unit, outcome in zip(units, outcomes, strict=True)]
-    return analyses.combine("invariance")(model.card, parsed, parts, lambda _done, _preview=None: None), outcomes
+    return analyses.combine("invariance")(
+        model.card, parsed, parts, lambda _done, _preview=None: None, lambda: model
+    ), outcomes
 
 
 def curves(outcome: Outcome, name: str, variant: str) -> Curves:

@@ -1,0 +1,101 @@
+"""Very many windows: a picture is split by rows, and its maps are those that one unit would have given."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from occluscope import analyses
+from occluscope.analyses.contract import ImageRef, Outcome, Part, Unit
+from occluscope.analyses.occlusion import spec as occlusion
+from occluscope.models.loading import LoadedModel
+from occluscope.preparation import Picture
+from occluscope.results import ClassMap, Heatmap
+from tests.conftest import random_picture
+
+SPEC = analyses.spec("occlusion")
+IMAGES = [ImageRef("a", 64, 48), ImageRef("b", 64, 48)]
+
+
+def report(*_: Any) -> None:
+    pass
+
+
+def prepared(model: LoadedModel) -> dict[str, Picture]:
+    return {ref.id: model.card.preparation.prepare(random_picture(n)) for n, ref in enumerate(IMAGES)}
+
+
+def run(model: LoadedModel, units: list[Unit], params: Any) -> list[Outcome]:
+    pictures = prepared(model)
+    return [analyses.compute("occlusion")(model, [pictures[unit.images[0]]], params, unit, report) for unit in units]
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"window": 32, "stride": 12, "method": "exact"},
+        {
+            "window": [24, 48], "stride": [16, 8], "method": "naive", "within": [0, 0, 100, 224],
+            "insertion_deletion": False,
+        },
+        {"window": [[48, 48], [32, 32]], "stride": 16, "target": ["top1", 281], "insertion_deletion": False},
+    ],
+    ids=["exact", "naive, within", "sizes and targets"],
+)  # fmt: skip
+def test_shares_together_give_what_one_unit_gives(
+    lite0: LoadedModel, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    params = SPEC.parse(asked)
+    alone = run(lite0, SPEC.plan(params, lite0.card, IMAGES, {}), params)
+    monkeypatch.setattr(occlusion, "SPLIT_WINDOWS", 10)
+    monkeypatch.setattr(occlusion, "PART_WINDOWS", 60)
+    units = SPEC.plan(params, lite0.card, IMAGES, {})
+    assert len(units) > len(IMAGES)
+    assert SPEC.combines(units)
+    kept = run(lite0, units, params)
+    assert all(not outcome.results and not outcome.metrics for outcome in kept)
+    parts = [Part(unit, outcome.kept) for unit, outcome in zip(units, kept, strict=True)]
+    together = analyses.combine("occlusion")(lite0.card, params, parts, report, lambda: lite0)
+    results = [named for outcome in alone for named in outcome.results]
+    assert [(one.name, one.image, one.variant) for one in together.results] == [
+        (one.name, one.image, one.variant) for one in results
+    ]
+    for one, other in zip(together.results, results, strict=True):
+        if isinstance(one.result, Heatmap) and isinstance(other.result, Heatmap):
+            assert one.result.geometry == other.result.geometry
+            np.testing.assert_allclose(one.result.values, other.result.values, atol=2e-6)
+        elif isinstance(one.result, ClassMap) and isinstance(other.result, ClassMap):
+            np.testing.assert_array_equal(one.result.classes, other.result.classes)
+    timed = {"seconds", "forward_equivalents"}  # smaller tiles are a little more work
+    for one, other in zip(together.metrics, [metric for outcome in alone for metric in outcome.metrics], strict=True):
+        assert (one.name, one.image, one.variant) == (other.name, other.image, other.variant)
+        assert one.name in timed or one.value == pytest.approx(other.value, abs=2e-5)
+
+
+def test_a_picture_with_a_share_missing_has_no_maps(lite0: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(occlusion, "SPLIT_WINDOWS", 3)
+    monkeypatch.setattr(occlusion, "PART_WINDOWS", 5)
+    params = SPEC.parse({"window": 112, "stride": 56, "insertion_deletion": False})
+    units = SPEC.plan(params, lite0.card, IMAGES, {})
+    kept = run(lite0, units, params)
+    parts = [Part(unit, outcome.kept) for unit, outcome in zip(units, kept, strict=True)]
+    together = analyses.combine("occlusion")(lite0.card, params, parts[1:], report, lambda: lite0)
+    assert {one.image for one in together.results} == {"b"}
+
+
+def test_every_window_is_in_one_share(lite0: LoadedModel) -> None:
+    params = SPEC.parse({"window": [[32, 32], [9, 40]], "stride": 2})
+    units = SPEC.plan(params, lite0.card, IMAGES[:1], {})
+    windows = sum(
+        ((224 - height) // 2 + 1 + (height % 2)) * ((224 - width) // 2 + 1 + (width % 2))
+        for height, width in ((32, 32), (9, 40))
+    )
+    assert len(units) == -(-windows // occlusion.PART_WINDOWS)
+    assert sum(unit.steps for unit in units) == windows
+
+
+@pytest.mark.parametrize("asked", [{"window": 32, "stride": 4}, {"window": 32, "stride": 2, "method": "adaptive"}])
+def test_few_windows_and_approximate_maps_are_one_unit(lite0: LoadedModel, asked: dict[str, Any]) -> None:
+    units = SPEC.plan(SPEC.parse(asked), lite0.card, IMAGES, {})
+    assert len(units) == 2
+    assert not SPEC.combines(units)
