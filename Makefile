@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help install demo up test bench check format cards constraints clean
+.PHONY: help install demo up test soak bench check format cards constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -32,6 +32,10 @@ test: export MALLOC_TRIM_THRESHOLD_ = 2147483648
 test: $(INSTALLED) ## run every test
 	$(BIN)/python -m pytest
 
+SOAK ?= --seed 1 --faults 100 --jobs 150
+soak: $(INSTALLED) ## random faults while jobs run, and what came of the jobs; SOAK="--seed 2 --database postgresql …"
+	$(BIN)/python -m tests.faults.soak $(SOAK)
+
 bench: export MALLOC_MMAP_THRESHOLD_ = 1073741824
 bench: export MALLOC_TRIM_THRESHOLD_ = 2147483648
 bench: $(INSTALLED) ## measure side by side with peers; writes benchmarks/results/ (about an hour)
@@ -39,6 +43,8 @@ bench: $(INSTALLED) ## measure side by side with peers; writes benchmarks/result
 	$(BIN)/python -m benchmarks.occlusion
 	$(BIN)/python -m benchmarks.adaptive
 	$(BIN)/python -m benchmarks.invariance
+	$(BIN)/python -m benchmarks.service
+	$(BIN)/python -m benchmarks.database
 
 check: $(INSTALLED) ## format, lint, types, import rule, 'service loads without torch'
 	$(BIN)/ruff format --check .

@@ -67,9 +67,10 @@ def test_shares_together_give_what_one_unit_gives(
         elif isinstance(one.result, ClassMap) and isinstance(other.result, ClassMap):
             np.testing.assert_array_equal(one.result.classes, other.result.classes)
     timed = {"seconds", "forward_equivalents"}  # smaller tiles are a little more work
-    for one, other in zip(together.metrics, [metric for outcome in alone for metric in outcome.metrics], strict=True):
-        assert (one.name, one.image, one.variant) == (other.name, other.image, other.variant)
-        assert one.name in timed or one.value == pytest.approx(other.value, abs=2e-5)
+    metrics = [metric for outcome in alone for metric in outcome.metrics]
+    for number, right in zip(together.metrics, metrics, strict=True):
+        assert (number.name, number.image, number.variant) == (right.name, right.image, right.variant)
+        assert number.name in timed or number.value == pytest.approx(right.value, abs=2e-5)
 
 
 def test_a_picture_with_a_share_missing_has_no_maps(lite0: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
