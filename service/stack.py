@@ -17,6 +17,7 @@ from typing import IO, Any, Final
 
 import httpx
 
+from service.server_logs import ServerLogger
 from service.settings import Settings
 from service.store.database import Database
 from service.store.migrate import migrate
@@ -25,6 +26,7 @@ from service.supervision import Part, stop
 START_SECONDS: Final = 90.0  # a worker imports torch before it says that it is there
 _GRACE_SECONDS: Final = 2.0  # on top of what a part takes to drain, before it is killed
 _BROKER: Final = "broker"
+_LOGS: Final = ("--logger-class", f"{ServerLogger.__module__}.{ServerLogger.__name__}")
 
 
 class StackError(Exception):
@@ -107,12 +109,12 @@ def api_command(config: Settings, bind: str) -> list[str]:
     """How the API is started: gunicorn, one process of threads."""
     gunicorn = [sys.executable, "-m", "gunicorn", "service.app:create_app()"]
     options = ["--bind", bind, "--worker-class", "gthread", "--threads", str(config.api_threads)]
-    return [*gunicorn, *options, "--graceful-timeout", f"{config.drain_seconds:.0f}", "--no-control-socket"]
+    return [*gunicorn, *options, "--graceful-timeout", f"{config.drain_seconds:.0f}", *_LOGS, "--no-control-socket"]
 
 
 def worker_command() -> list[str]:
     """How a worker is started: Celery, one unit at a time in the process itself, since CUDA survives no fork."""
-    celery = [sys.executable, "-m", "celery", "-A", "workers.tasks", "worker"]
+    celery = [sys.executable, "-m", "celery", "--quiet", "-A", "workers.tasks", "worker"]
     return [*celery, "--pool=solo", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
 
 

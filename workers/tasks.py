@@ -22,6 +22,7 @@ from workers.execution import Executor, describe_device
 from workers.heartbeat import Heartbeat
 from workers.watchdog import Watchdog
 
+configure_logs()  # before Celery says anything
 config = settings()
 if config.worker_threads:
     torch.set_num_threads(config.worker_threads)

@@ -35,7 +35,7 @@ def site(running: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
     totals = running.ledger.audit()
     session = request.session.stash.setdefault(_totals, {})
     session.setdefault(running.name, Totals()).__iadd__(totals)
-    assert totals.all_well, str(totals)
+    assert totals.all_well, f"{totals}: {running.ledger.findings}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -65,6 +65,7 @@ class Ledger:
         self.database = Database(url)
         self._client = client
         self._right: dict[Request, Digest] = {}
+        self.findings: list[str] = []  # what was lost, doubled or wrong, in words
         self._accepted: dict[str, tuple[Request, Sequence[str]]] = {}
         self._images: dict[int, str] = {}
 
@@ -126,16 +127,22 @@ class Ledger:
         """Hold every job noted against what it should have given, and forget them."""
         totals = Totals(submitted=len(self._accepted))
         with self.database.reading() as session:
-            states = {job.id: job.state for job in session.scalars(select(JobRow))}
+            jobs = list(session.scalars(select(JobRow)))
+            states, errors = {job.id: job.state for job in jobs}, {job.id: job.error for job in jobs}
         for job_id, (request, expected) in self._accepted.items():
             state = states.get(job_id)
             if state not in ENDED_JOB:
                 totals.lost += 1
+                self.findings.append(f"{job_id}: {state}")
                 continue
             totals.ended += 1
             got, right = self.digest(job_id), self._right[request]
-            totals.doubled += any(count > right.get(piece, 1) for piece, count in got.items())
-            totals.wrong += state not in expected or (state == "succeeded" and got != right)
+            doubled = any(count > right.get(piece, 1) for piece, count in got.items())
+            wrong = state not in expected or (state == "succeeded" and got != right)
+            totals.doubled += doubled
+            totals.wrong += wrong
+            if doubled or wrong:
+                self.findings.append(f"{job_id}: {state}, {errors[job_id]}, {(got - right) + (right - got)}")
         self._accepted.clear()
         return totals
 

@@ -76,7 +76,8 @@ class Proxy:
         self._connections.add(connection)
         try:
             if connection.silent:
-                await asyncio.Event().wait()
+                await connection.over.wait()
+                return
             if isinstance(self._target, Path):
                 there, out = await asyncio.open_unix_connection(str(self._target))
             else:
@@ -93,6 +94,7 @@ class _Connection:
     def __init__(self, writer: asyncio.StreamWriter, *, silent: bool) -> None:
         self.writers = [writer]
         self.silent = silent
+        self.over = asyncio.Event()
 
     async def pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await reader.read(_CHUNK):
@@ -103,6 +105,7 @@ class _Connection:
             writer.close()
 
     def reset(self) -> None:
+        self.over.set()
         for writer in self.writers:
             transport = writer.transport
             open_socket = writer.get_extra_info("socket")

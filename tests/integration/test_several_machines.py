@@ -1,5 +1,6 @@
 """The parts on their own, on PostgreSQL and on SQLite, with a broker on TCP; and parts that die."""
 
+import json
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -80,6 +81,37 @@ def test_a_worker_killed_in_the_middle_loses_nothing(parts: Parts, client: Clien
     assert (job.state, job.progress.done) == ("succeeded", LONG_WINDOWS)
     assert drop_map(client, job) == undisturbed
     assert len(client.results(job.id).artifacts) == 5
+
+
+def lines(parts: Parts, name: str) -> list[dict[str, Any]]:
+    """A part's log; each line is a JSON object."""
+    return [json.loads(line) for line in parts.log(name).splitlines()]
+
+
+def test_every_log_line_says_whose_it_is(parts: Parts, client: Client) -> None:
+    job = submit(client, LONG)
+    wait_until_under_way(client, job)
+    parts.kill("worker")
+    parts.start_worker()
+    client.wait(job.id)
+    client.results(job.id)
+    with Database(parts.environment["OCCLUSCOPE_DATABASE_URL"]).reading() as session:
+        (unit_id,) = session.scalars(select(Unit.id).where(Unit.job_id == job.id))
+    story = [
+        line for name in ("api", "worker", "reconciler") for line in lines(parts, name) if line.get("job") == job.id
+    ]
+    events = [line["event"] for line in story]
+    assert {"job accepted", "request", "unit claimed", "lease ran out", "unit succeeded"} <= set(events)
+    assert events.count("unit claimed") == 2
+    for line in story:
+        if line["logger"].startswith("workers.") or line["event"] == "lease ran out":
+            assert line["unit"] == unit_id
+    workers_lines = lines(parts, "worker")
+    assert all("worker" in line for line in workers_lines if line["logger"].startswith("workers."))
+    assert all("unit" in line for line in workers_lines if line["logger"] == "workers.execution")
+    requests = [line for line in lines(parts, "api") if line["event"] == "request"]
+    assert all(len(line["request"]) == 8 and line["milliseconds"] >= 0 for line in requests)
+    assert all(line.get("job", "") in line["path"] for line in requests if line["path"].startswith("/v1/jobs/"))
 
 
 def test_a_worker_that_is_stopped_gives_its_unit_back(parts: Parts, client: Client) -> None:
