@@ -31,6 +31,7 @@ from tests.parts import consumers, wait_until
 
 RESULTS: Final = Path(__file__).parent / "results" / "service.json"
 MODEL: Final = "efficientnet_lite0"
+PICTURE: Final = "coffee"
 DEMO: Final[dict[str, Any]] = {"window": 32, "stride": 16}  # 169 windows
 ONE_WINDOW: Final[dict[str, Any]] = {"window": 224, "stride": 224, "insertion_deletion": False}
 ROUNDS: Final = 15
@@ -50,7 +51,7 @@ def served(workers: int = 1, **settings: Any) -> Iterator[Client]:
 
 def coffee() -> bytes:
     """The demo's picture."""
-    return encode(Image.fromarray(getattr(skimage_data, "coffee")()))
+    return encode(Image.fromarray(getattr(skimage_data, PICTURE)()))
 
 
 def start() -> dict[str, Any]:

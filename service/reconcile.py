@@ -56,6 +56,15 @@ class Reconciler:
 
     def round(self) -> Round:
         """Free what ran out of its lease, and see to it that there is a message for every unit that waits."""
+        freed, patient = self.free()
+        announced = self._announce()
+        if time.monotonic() >= self._retention_due:
+            delete_what_is_over(self._database, self._config)
+            self._retention_due = time.monotonic() + _RETENTION_SECONDS
+        return Round(freed, announced, patient)
+
+    def free(self) -> tuple[list[Freed], bool]:
+        """Free what ran out of its lease; gives it, and whether leases had to be left alone this time."""
         config = self._config
         with self._database.writing() as session:
             patient = self._watch.missed_something(clock(session))
@@ -65,11 +74,7 @@ class Reconciler:
             _log.warning(
                 "lease ran out", job=unit.job_id, unit=unit.unit_id, attempts=unit.attempts, failed=unit.failed
             )
-        announced = self._announce()
-        if time.monotonic() >= self._retention_due:
-            delete_what_is_over(self._database, config)
-            self._retention_due = time.monotonic() + _RETENTION_SECONDS
-        return Round(freed, announced, patient)
+        return freed, patient
 
     def _announce(self) -> int:
         """As many messages as are missing: the broker lost them, or was out of reach when they were sent."""
@@ -77,7 +82,7 @@ class Reconciler:
         if messages is None or messages >= MOST_MESSAGES:
             return 0
         with self._database.reading() as session:
-            missing = count_waiting(session, MOST_MESSAGES) - messages
+            missing = max(count_waiting(session, MOST_MESSAGES) - messages, 0)
         announced = self._queue.announce(missing)
         if announced:
             _log.info("announced", units=announced)
