@@ -27,7 +27,7 @@ START_SECONDS: Final = 90.0  # a worker imports torch before it says that it is 
 _GRACE_SECONDS: Final = 2.0  # on top of what a part takes to drain, before it is killed
 _BROKER: Final = "broker"
 _WORKER: Final = "worker"
-_WORKER_NICENESS: Final = 10  # whoever looks at the page should not wait for a computation
+_WORKER_NICENESS: Final = 0  # whoever looks at the page should not wait for a computation
 _LOGS: Final = ("--logger-class", f"{ServerLogger.__module__}.{ServerLogger.__name__}")
 
 

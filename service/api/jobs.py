@@ -152,7 +152,9 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
                 priority=Priority.labelled(body.priority),
             )
             job_id, units = job.id, len(job.units)
-            answer = _accepted(session, job)
+            nothing_done = store.Progress(0, sum(unit.steps_total for unit in job.units), None)
+            standing = store.Standing(nothing_done, list(submission.units))
+            answer = _answer({**_view(job, standing), "images": body.images})
     except IntegrityError:
         if key and (known := _submitted_before(here, key, sha256)):
             return known  # the same key came twice at once, and the other was first
@@ -172,9 +174,8 @@ def list_page(query: JobQuery) -> Response:
             page = store.list_jobs(session, **query.model_dump())
         except ValueError as error:
             return invalid([FieldError("cursor", str(error))])
-        progress = store.progress_of(session, page.jobs)
-        models = store.models_of(session, [job.id for job in page.jobs])
-        views = [_view(job, progress[job.id], models[job.id]) for job in page.jobs]
+        standing = store.standing_of(session, page.jobs)
+        views = [_view(job, standing[job.id]) for job in page.jobs]
     return jsonify(jobs=views, next_cursor=page.cursor)
 
 
@@ -249,25 +250,28 @@ def _submitted_before(here: Context, key: str, sha256: str) -> Response | None:
 
 
 def _accepted(session: Session, job: Job) -> Response:
-    response = jsonify(_detail(session, job))
+    return _answer(_detail(session, job))
+
+
+def _answer(detail: dict[str, Any]) -> Response:
+    response = jsonify(detail)
     response.status_code = HTTPStatus.ACCEPTED
-    response.headers["Location"] = url_for("jobs.show", id=job.id)
+    response.headers["Location"] = url_for("jobs.show", id=detail["id"])
     response.headers["Retry-After"] = str(POLL_SECONDS)
     return response
 
 
 def _detail(session: Session, job: Job) -> dict[str, Any]:
-    progress = store.progress_of(session, [job])[job.id]
-    models = store.models_of(session, [job.id])[job.id]
-    return {**_view(job, progress, models), "images": store.images_of(session, job.id)}
+    return {**_view(job, store.standing_of(session, [job])[job.id]), "images": store.images_of(session, job.id)}
 
 
-def _view(job: Job, progress: store.Progress, models: list[str]) -> dict[str, Any]:
+def _view(job: Job, standing: store.Standing) -> dict[str, Any]:
+    progress = standing.progress
     return JobView(
         id=job.id,
         analysis=job.analysis,
         model=job.model,
-        models=models,
+        models=standing.models,
         params=job.params,
         priority=Priority(job.priority).label,
         state=JobState(job.state),

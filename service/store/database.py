@@ -1,8 +1,9 @@
 """Connecting: one engine a process, reading and writing transactions, SQLite made fit for several processes."""
 
 import sqlite3
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +43,7 @@ class Database:
             if self.is_sqlite
             else {"pool_pre_ping": True, "connect_args": _POSTGRESQL}
         )
+        self._turn = threading.Lock() if self.is_sqlite else nullcontext()
         self.engine: Engine = create_engine(url, **options)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
@@ -57,10 +59,11 @@ class Database:
     def writing(self) -> Iterator[Session]:
         """A transaction that writes: commits at the end, rolls back on any error.
 
-        On SQLite it takes the write lock at once, so that it never fails halfway for another writer's sake.
+        On SQLite it takes the write lock at once, so that it never fails halfway for another writer's sake; threads
+        of one process queue for it, since SQLite itself only asks again after ever longer pauses.
         """
         engine = self.engine.execution_options(**{_WRITES: True})
-        with Session(engine) as session, session.begin():
+        with self._turn, Session(engine) as session, session.begin():
             yield session
             write_tallies(session)
 

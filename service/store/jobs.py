@@ -138,15 +138,26 @@ def list_jobs(
     return JobPage(jobs, _encode_cursor(jobs[-1]) if more else None)
 
 
-def progress_of(session: Session, jobs: Sequence[Job]) -> dict[str, Progress]:
-    """Progress of several jobs, by id, in one query."""
+@dataclass(frozen=True)
+class Standing:
+    """How far a job is, and the models that it runs, in the order they were given."""
+
+    progress: Progress
+    models: list[str]
+
+
+def standing_of(session: Session, jobs: Sequence[Job]) -> dict[str, Standing]:
+    """How several jobs stand, by id, in one query."""
     query = (
-        select(Unit.job_id, func.sum(Unit.steps_done), func.sum(Unit.steps_total))
+        select(Unit.job_id, Unit.model, func.sum(Unit.steps_done), func.sum(Unit.steps_total))
         .where(Unit.job_id.in_([job.id for job in jobs]))
-        .group_by(Unit.job_id)
+        .group_by(Unit.job_id, Unit.model)
+        .order_by(func.min(Unit.position))
     )
-    sums = {job_id: (int(done), int(total)) for job_id, done, total in session.execute(query)}
-    return {job.id: _progress(job, *sums.get(job.id, (0, 0))) for job in jobs}
+    of_models: dict[str, list[tuple[str, int, int]]] = {job.id: [] for job in jobs}
+    for job_id, model, done, total in session.execute(query):
+        of_models[job_id].append((model, int(done), int(total)))
+    return {job.id: _standing(job, of_models[job.id]) for job in jobs}
 
 
 def models_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
@@ -196,6 +207,11 @@ def _note_use(session: Session, image_ids: Sequence[str], moment: datetime) -> N
     for start in range(0, len(image_ids), _QUERY_IDS):
         some = image_ids[start : start + _QUERY_IDS]
         session.execute(update(Image).where(Image.id.in_(some)).values(used_at=moment))
+
+
+def _standing(job: Job, of_models: list[tuple[str, int, int]]) -> Standing:
+    done, total = sum(one[1] for one in of_models), sum(one[2] for one in of_models)
+    return Standing(_progress(job, done, total), [model for model, _, _ in of_models if model])  # none compares
 
 
 def _progress(job: Job, done: int, total: int) -> Progress:

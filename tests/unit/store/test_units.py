@@ -12,7 +12,7 @@ from occluscope.results import Heatmap, Table
 from service.store.comparing import compare_models
 from service.store.database import Database, now
 from service.store.ending import cancel_job, count_following
-from service.store.jobs import delete_job, progress_of, results_of
+from service.store.jobs import delete_job, results_of, standing_of
 from service.store.kept import kept_parts
 from service.store.leases import Claim, Freed, claim_unit, free_expired_units, give_back_unit, next_expiry, renew_lease
 from service.store.scheduling import count_waiting, due_unit
@@ -216,7 +216,7 @@ def test_progress_sums_over_units(database: Database, submit: SubmitUnits) -> No
     job_id, unit_ids = submit(2)
     assert write(database, claim(database, unit_ids[0]), "report")
     with database.reading() as session:
-        progress = progress_of(session, [session.get_one(Job, job_id)])[job_id]
+        progress = standing_of(session, [session.get_one(Job, job_id)])[job_id].progress
     assert (progress.done, progress.total) == (50, 200)
     assert progress.eta_seconds is not None
 
