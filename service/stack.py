@@ -26,8 +26,6 @@ from service.supervision import Part, stop
 START_SECONDS: Final = 90.0  # a worker imports torch before it says that it is there
 _GRACE_SECONDS: Final = 2.0  # on top of what a part takes to drain, before it is killed
 _BROKER: Final = "broker"
-_WORKER: Final = "worker"
-_WORKER_NICENESS: Final = 0  # whoever looks at the page should not wait for a computation
 _LOGS: Final = ("--logger-class", f"{ServerLogger.__module__}.{ServerLogger.__name__}")
 
 
@@ -93,8 +91,8 @@ def running_stack(state_dir: Path, port: int = 0, workers: int = 1, **overrides:
         _start(stack, "api", api_command(config, f"fd://{listener.fileno()}"), environment, (listener.fileno(),))
         _start(stack, "reconciler", [sys.executable, "-m", "service.cli", "reconcile"], environment)
         for number in range(1, workers + 1):
-            _start(stack, f"{_WORKER}-{number}", worker_command(), worker_environment(environment, workers))
-        _wait_for(stack, f"{_WORKER}-1", lambda: _is_ready(stack.url))
+            _start(stack, f"worker-{number}", worker_command(), worker_environment(environment, workers))
+        _wait_for(stack, "worker-1", lambda: _is_ready(stack.url))
         yield stack
 
 
@@ -163,8 +161,7 @@ def _start(
 ) -> None:
     log = stack.state_dir / "logs" / f"{name}.log"
     grace = stack.settings.drain_seconds + _GRACE_SECONDS
-    niceness = _WORKER_NICENESS if name.startswith(_WORKER) else 0
-    part = stack.parts[name] = Part(name, command, stack.state_dir, log, environment, pass_fds, grace, niceness)
+    part = stack.parts[name] = Part(name, command, stack.state_dir, log, environment, pass_fds, grace)
     part.start()
 
 

@@ -20,11 +20,7 @@ _LONGEST_DELAY_SECONDS: Final = 30.0
 
 @dataclass
 class Part:
-    """A process that should be there.
-
-    log: where its output goes. grace_seconds: after SIGTERM, before it is killed. niceness: how far it stands back
-    where processors are short.
-    """
+    """A process that should be there. log: where its output goes. grace_seconds: after SIGTERM, before it is killed."""
 
     name: str
     command: Sequence[str]
@@ -33,7 +29,6 @@ class Part:
     environment: Mapping[str, str]
     pass_fds: tuple[int, ...] = ()
     grace_seconds: float = 10.0
-    niceness: int = 0
     process: subprocess.Popen[bytes] | None = None
     _started: float = 0.0
     _delay: float = 0.0
@@ -51,7 +46,7 @@ class Part:
                 pass_fds=self.pass_fds,
                 cwd=self.folder,
                 start_new_session=True,
-                preexec_fn=_beginning(os.getpid(), self.niceness),  # noqa: PLW1509 - the supervisor has no threads
+                preexec_fn=_end_with_parent(os.getpid()),  # noqa: PLW1509 - the supervisor has no threads
             )
         self._started, self._due = time.monotonic(), None
 
@@ -100,16 +95,15 @@ def _how(status: int) -> str:
     return f"exit status {status}" if status >= 0 else signal.Signals(-status).name
 
 
-def _beginning(parent: int, niceness: int) -> Callable[[], None]:
-    """What a child does first: stand back, and have the kernel (Linux) end it when its parent dies, even by SIGKILL."""
-    libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+def _end_with_parent(parent: int) -> Callable[[], None] | None:
+    """Ask the kernel (Linux) to end the child when this process dies, even by SIGKILL."""
+    if not sys.platform.startswith("linux"):
+        return None
+    libc = ctypes.CDLL(None, use_errno=True)
 
-    def begin() -> None:
-        os.nice(niceness)
-        if libc is None:
-            return
+    def ask() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it died before we asked
             os._exit(1)
 
-    return begin
+    return ask
