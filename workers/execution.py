@@ -104,6 +104,9 @@ class Executor:
             outcome = self._compute(claim, report)
         except UnitAbortedError:
             return "unit given back", lambda session: give_back_unit(session, claim)
+        except (OperationalError, InterfaceError) as error:  # neither the unit's fault nor this worker's
+            _log.warning("unit not begun, database out of reach", error=str(error.orig))
+            return "unit given back", lambda session: give_back_unit(session, claim)
         except OccluscopeError as error:
             reason = str(error)
         except Exception as error:  # noqa: BLE001 - whatever a model raises, its job must end with a reason

@@ -30,6 +30,19 @@ def test_a_database_that_restarts_loses_nothing(site: Site) -> None:
 
 
 @on_postgresql
+@pytest.mark.parametrize("delay_seconds", [0.0, 0.01, 0.02, 0.03, 0.05, 0.1])
+def test_a_database_that_goes_at_any_moment_of_a_job_fails_none(site: Site, delay_seconds: float) -> None:
+    """While it is claimed, its picture read, its results written: nobody may take that for the job's own error."""
+    assert site.database is not None
+    jobs = [site.ledger.submit(INSTANT, 1) for _ in range(3)]
+    time.sleep(delay_seconds)  # the moment itself is what is tried
+    site.database.refuse()
+    time.sleep(0.5)
+    site.database.recover()
+    assert {site.retried(partial(site.wait, job)).state for job in jobs} == {"succeeded"}
+
+
+@on_postgresql
 def test_a_database_that_cannot_be_reached_for_a_minute_is_waited_out(site: Site) -> None:
     """Thirty leases long: whoever was at work is given time to say so, and commits what it has."""
     assert site.database is not None
