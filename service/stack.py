@@ -9,23 +9,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, Final
 
 import httpx
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.server_logs import ServerLogger
 from service.settings import Settings
 from service.store.database import Database
+from service.store.leases import end_leases_of
 from service.store.migrate import migrate
+from service.store.workers import worker_prefix
 from service.supervision import Part, stop
 
 START_SECONDS: Final = 90.0  # a worker imports torch before it says that it is there
 _GRACE_SECONDS: Final = 2.0  # on top of what a part takes to drain, before it is killed
 _BROKER: Final = "broker"
+_WORKER: Final = "worker"
 _LOGS: Final = ("--logger-class", f"{ServerLogger.__module__}.{ServerLogger.__name__}")
 
 
@@ -47,12 +51,20 @@ class Stack:
         return next((part for part in self.parts.values() if part.is_dead), None)
 
     def supervise(self, say: Callable[[str], None]) -> None:
-        """Start every part again that ends by itself, and say so; until a signal comes (`KeyboardInterrupt`)."""
-        while True:
-            for part in self.parts.values():
-                if said := part.start_again_when_due():
-                    say(said)
-            time.sleep(0.1)
+        """Start every part again that ends by itself, and say so; until a signal comes (`KeyboardInterrupt`).
+
+        Nobody need wait for the lease of a worker that is seen to be dead.
+        """
+        database = Database(self.settings.database_url)
+        try:
+            while True:
+                for part in self.parts.values():
+                    if said := part.start_again_when_due():
+                        say(said)
+                        _end_leases(database, part)
+                time.sleep(0.1)
+        finally:
+            database.close()
 
 
 @contextmanager
@@ -91,7 +103,7 @@ def running_stack(state_dir: Path, port: int = 0, workers: int = 1, **overrides:
         _start(stack, "api", api_command(config, f"fd://{listener.fileno()}"), environment, (listener.fileno(),))
         _start(stack, "reconciler", [sys.executable, "-m", "service.cli", "reconcile"], environment)
         for number in range(1, workers + 1):
-            _start(stack, f"worker-{number}", worker_command(), worker_environment(environment, workers))
+            _start(stack, f"{_WORKER}-{number}", worker_command(), worker_environment(environment, workers))
         _wait_for(stack, "worker-1", lambda: _is_ready(stack.url))
         yield stack
 
@@ -109,7 +121,14 @@ def api_command(config: Settings, bind: str) -> list[str]:
     """How the API is started: gunicorn, one process of threads."""
     gunicorn = [sys.executable, "-m", "gunicorn", "service.app:create_app()"]
     options = ["--bind", bind, "--worker-class", "gthread", "--threads", str(config.api_threads)]
-    return [*gunicorn, *options, "--graceful-timeout", f"{config.drain_seconds:.0f}", *_LOGS, "--no-control-socket"]
+    return [
+        *gunicorn,
+        *options,
+        "--graceful-timeout",
+        str(max(round(config.drain_seconds), 1)),
+        *_LOGS,
+        "--no-control-socket",
+    ]
 
 
 def worker_command() -> list[str]:
@@ -163,6 +182,12 @@ def _start(
     grace = stack.settings.drain_seconds + _GRACE_SECONDS
     part = stack.parts[name] = Part(name, command, stack.state_dir, log, environment, pass_fds, grace)
     part.start()
+
+
+def _end_leases(database: Database, part: Part) -> None:
+    if part.name.startswith(_WORKER) and part.process:
+        with suppress(SQLAlchemyError), database.writing() as session:  # else it runs out by itself
+            end_leases_of(session, worker_prefix(part.process.pid))
 
 
 def _stop(stack: Stack) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import socket
 import threading
 from typing import Any
 
@@ -16,6 +15,7 @@ from service.logs import configure_logs
 from service.queue import RUN_UNIT, Queue, celery_app
 from service.settings import settings
 from service.store.database import Database
+from service.store.workers import worker_prefix
 from workers.activity import Activity
 from workers.consumption import Consumption, PromptConsumer
 from workers.execution import Executor, describe_device
@@ -30,7 +30,7 @@ app = celery_app(config)
 app.conf.worker_consumer = f"{PromptConsumer.__module__}:{PromptConsumer.__name__}"
 app.steps["consumer"].add(Consumption)
 
-_worker_id = f"{socket.gethostname()[:60]}-{os.getpid()}-{secrets.token_hex(3)}"
+_worker_id = worker_prefix(os.getpid()) + secrets.token_hex(3)
 _database = Database(config.database_url)
 _queue = Queue(config)
 _activity = Activity()

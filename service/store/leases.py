@@ -126,6 +126,17 @@ def free_expired_units(session: Session, max_attempts: int, lease_seconds: float
     return freed
 
 
+def end_leases_of(session: Session, worker_prefix: str) -> int:
+    """Let the leases of workers run out now, who are known to be dead; gives how many units they held."""
+    ended = session.execute(
+        update(Unit)
+        .where(Unit.state == UnitState.RUNNING, Unit.worker_id.startswith(worker_prefix, autoescape=True))
+        .values(leased_until=clock(session) - timedelta(seconds=1))
+        .returning(Unit.id)
+    )
+    return len(ended.all())
+
+
 def next_expiry(session: Session) -> float | None:
     """Seconds until the next lease runs out unless it is renewed; none while nothing runs."""
     query = select(Unit.leased_until).where(Unit.state == UnitState.RUNNING).order_by(Unit.leased_until).limit(1)

@@ -1,13 +1,17 @@
 """Workers as the control plane sees them: by their heartbeat."""
 
+import socket
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from service.store.database import clock
 from service.store.tables import Worker
+
+_HOST: Final = 60  # letters of a machine's name in a worker's id
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,11 @@ class Pulse:
     consuming: bool = True
     memory_bytes: int = 0
     gpu_memory_bytes: int | None = None
+
+
+def worker_prefix(process: int) -> str:
+    """How the ids of workers begin that run, or ran, as this process of this machine."""
+    return f"{socket.gethostname()[:_HOST]}-{process}-"
 
 
 def note_worker(session: Session, pulse: Pulse) -> None:
