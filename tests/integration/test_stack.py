@@ -31,11 +31,16 @@ def processes_of(state_dir: Path) -> list[psutil.Process]:
     return found
 
 
+def hear_ctrl_c() -> None:
+    """In a new process: whoever starts the tests in the background has their children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def started(state_dir: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`occluscope up`, once it says where it is; gives its process and its address, and leaves nothing running."""
     command = [str(COMMAND), "up", "--port", "0", "--state-dir", str(state_dir)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=hear_ctrl_c)  # noqa: PLW1509
     try:
         assert process.stdout is not None
         line = ""
@@ -83,8 +88,9 @@ def test_killed_it_leaves_no_process_behind(tmp_path: Path) -> None:
 def test_ctrl_c_while_starting_leaves_no_process_behind(tmp_path: Path, moment_seconds: float) -> None:
     """The moments fall before, between and after the parts' starts."""
     process = subprocess.Popen(
-        [COMMAND, "up", "--port", "0", "--state-dir", str(tmp_path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
+        [COMMAND, "up", "--port", "0", "--state-dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c,  # noqa: PLW1509
+    )  # fmt: skip
     time.sleep(moment_seconds)  # the moment itself is what is tried
     process.send_signal(signal.SIGINT)
     process.wait(30)
