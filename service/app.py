@@ -44,10 +44,10 @@ def create_app(config: Settings | None = None) -> OpenAPI:
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions[KEY] = Context(config, Database(config.database_url), Queue(config))
     register(app, config.max_body_bytes)
+    requests.register(app)  # before anything that may refuse one
     app.before_request(refuse_other_sites)
     app.before_request(jobs.checked_json)
     app.after_request(harden)
-    requests.register(app)
     for module in (images, models, analyses, jobs, artifacts, health, metrics):
         app.register_api(module.blueprint)
     app.register_blueprint(pages.blueprint)

@@ -10,6 +10,7 @@ from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Histogram
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)  # seconds
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})  # others are a stranger's words
 _QUIET: Final = frozenset({"health.healthz", "health.readyz", "metrics.metrics"})  # asked every few seconds
 
 registry: Final = CollectorRegistry()  # of this process
@@ -40,7 +41,8 @@ def _begin() -> None:
 def _end(response: Response) -> Response:
     took = time.perf_counter() - g.get("began", time.perf_counter())
     endpoint = request.endpoint or "unknown"
-    seconds.labels(endpoint, request.method, str(response.status_code)).observe(took)
+    method = request.method if request.method in _METHODS else "other"
+    seconds.labels(endpoint, method, str(response.status_code)).observe(took)
     if endpoint in _QUIET and response.status_code < HTTPStatus.INTERNAL_SERVER_ERROR:
         return response
     _log.info(

@@ -5,17 +5,16 @@ import signal
 import time
 from functools import partial
 
+import httpx
 import psutil
-from sqlalchemy import select
 
 from occluscope.client import Job
 from service.queue import Queue
 from service.settings import Settings
-from service.store.tables import Job as JobRow
-from service.store.tables import Worker
+from service.store.workers import live_workers
 from tests.faults.ledger import INSTANT, MODEL, SECONDS_LONG
 from tests.faults.site import Site
-from tests.parts import wait_until, worker_names
+from tests.parts import consumers, wait_until, worker_names
 
 BOTH = worker_names(2)
 
@@ -145,7 +144,18 @@ def test_workers_that_stopped_receiving_are_ended_and_replaced(site: Site) -> No
     assert any("watchdog ends the worker" in site.parts.log(name) for name in statuses)
 
 
-def test_a_worker_that_died_is_no_consumer_any_more(site: Site) -> None:
+def test_a_worker_whose_connection_is_gone_is_no_consumer(site: Site) -> None:
+    """It lives, its heartbeat says so, and still nothing that is submitted now would run."""
+    site.broker.refuse()
+    wait_until(lambda: consuming(site) == {False})
+    answer = httpx.get(f"{site.parts.url}/readyz")
+    assert answer.status_code == 503
+    assert (answer.json()["workers"], answer.json()["database"]) == (0, True)
+    site.broker.recover()
+    wait_until(lambda: consumers(site.parts.url) == len(BOTH))
+
+
+def consuming(site: Site) -> set[bool]:
+    """What the living workers say of themselves."""
     with site.ledger.database.reading() as session:
-        assert set(session.scalars(select(Worker.consuming))) == {True}
-        assert session.scalar(select(JobRow.id).where(JobRow.state == "running")) is None
+        return {worker.consuming for worker in live_workers(session, 2)}
