@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         "on one machine should share them: together more threads than cores are slower than one worker alone",
     )
     watchdog_seconds: Annotated[float, Field(gt=0)] = Field(
-        default=30.0,
+        default=20.0,
         description="A worker that was given nothing for this long while units waited as long ends, to be restarted",
     )
     stall_seconds: Annotated[float, Field(gt=0)] = Field(
