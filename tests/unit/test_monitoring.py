@@ -3,6 +3,8 @@
 import json
 import logging
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,10 @@ from tests.unit.store.conftest import SubmitUnits, outcome, submit
 __all__ = ["submit"]  # the fixture
 
 DOCS = Path(__file__).parents[2] / "docs"
-ALERTS = yaml.safe_load((DOCS / "monitoring" / "alerts.yml").read_text())["groups"][0]["rules"]
-DASHBOARD = json.loads((DOCS / "monitoring" / "grafana-dashboard.json").read_text())
+MONITORING = DOCS / "monitoring"
+ALERTS = yaml.safe_load((MONITORING / "alerts.yml").read_text())["groups"][0]["rules"]
+ALERT_TRIALS = yaml.safe_load((MONITORING / "alerts_test.yml").read_text())["tests"]
+DASHBOARD = json.loads((MONITORING / "grafana-dashboard.json").read_text())
 MANUAL = (DOCS / "operations.md").read_text()
 
 
@@ -87,6 +91,20 @@ def test_what_dashboard_and_alerts_ask_for_is_there(metrics: str) -> None:
 )
 def test_what_is_counted_is_right(metrics: str, line: str) -> None:
     assert line in metrics.splitlines()
+
+
+def test_each_alert_is_tried() -> None:
+    """That it fires."""
+    expected = [expected for trial in ALERT_TRIALS for expected in trial["alert_rule_test"] if expected["exp_alerts"]]
+    assert {each["alertname"] for each in expected} == {rule["alert"] for rule in ALERTS}
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="there is no promtool (Debian: apt-get install prometheus)")
+def test_alerts_fire_when_they_should() -> None:
+    done = subprocess.run(
+        ["promtool", "test", "rules", "alerts_test.yml"], cwd=MONITORING, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_manual_says_what_to_do_for_each_alert() -> None:
