@@ -59,6 +59,7 @@ class Stack:
         try:
             while True:
                 for part in self.parts.values():
+                    part.put_log_aside()
                     if said := part.start_again_when_due():
                         say(said)
                         _end_leases(database, part)
@@ -95,6 +96,7 @@ def running_stack(state_dir: Path, port: int = 0, workers: int = 1, **overrides:
         overrides["broker_url"] = f"redis+socket://{broker_socket}"
         config = Settings(**overrides)
         migrate_once(config)
+        _take_over(config)
         stack = Stack(f"http://127.0.0.1:{listener.getsockname()[1]}", state_dir, config)
         cleanup.callback(_stop, stack)
         environment = {**os.environ, **_as_environment(overrides)}
@@ -182,6 +184,16 @@ def _start(
     grace = stack.settings.drain_seconds + _GRACE_SECONDS
     part = stack.parts[name] = Part(name, command, stack.state_dir, log, environment, pass_fds, grace)
     part.start()
+
+
+def _take_over(config: Settings) -> None:
+    """Nobody need wait for the leases of an earlier run: its workers are gone, or fenced off if one still ends."""
+    database = Database(config.database_url)
+    try:
+        with database.writing() as session:
+            end_leases_of(session)
+    finally:
+        database.close()
 
 
 def _end_leases(database: Database, part: Part) -> None:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ _PR_SET_PDEATHSIG: Final = 1
 _LONG_LIFE_SECONDS: Final = 10.0  # a part that lived as long is started again at once
 _FIRST_DELAY_SECONDS: Final = 1.0  # otherwise after a pause, twice as long each time
 _LONGEST_DELAY_SECONDS: Final = 30.0
+_LARGEST_LOG_BYTES: Final = 50 * 2**20  # then it is put aside, in place of the one before
 
 
 @dataclass
@@ -71,6 +73,15 @@ class Part:
         if moment >= self._due:
             self.start()
         return None
+
+    def put_log_aside(self, largest_bytes: int = _LARGEST_LOG_BYTES) -> None:
+        """Keep the log from filling the disk: beyond a size it begins anew, and what was there becomes ``….log.1``.
+
+        The process goes on writing to the same file, so what it writes while the file is copied may be lost.
+        """
+        if self.log.stat().st_size > largest_bytes:
+            shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))
+            os.truncate(self.log, 0)
 
 
 def stop(parts: Sequence[Part]) -> None:

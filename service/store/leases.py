@@ -126,8 +126,8 @@ def free_expired_units(session: Session, max_attempts: int, lease_seconds: float
     return freed
 
 
-def end_leases_of(session: Session, worker_prefix: str) -> int:
-    """Let the leases of workers run out now, who are known to be dead; gives how many units they held."""
+def end_leases_of(session: Session, worker_prefix: str = "") -> int:
+    """Let the leases of workers run out now, who are known to be dead; by default of all. Gives how many they held."""
     ended = session.execute(
         update(Unit)
         .where(Unit.state == UnitState.RUNNING, Unit.worker_id.startswith(worker_prefix, autoescape=True))

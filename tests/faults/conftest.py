@@ -30,12 +30,16 @@ def site(running: Site, request: pytest.FixtureRequest) -> Iterator[Site]:
     running.broker.recover()
     if running.database:
         running.database.recover()
-    running.parts.revive()
-    wait_until(lambda: consumers(running.parts.url) == WORKERS, 60)
+    wait_until(lambda: _all_are_back(running), 60)
     totals = running.ledger.audit()
     session = request.session.stash.setdefault(_totals, {})
     session.setdefault(running.name, Totals()).__iadd__(totals)
     assert totals.all_well, f"{totals}: {running.ledger.findings}"
+
+
+def _all_are_back(site: Site) -> bool:
+    site.parts.revive()  # the watchdog may end a worker while we wait
+    return consumers(site.parts.url) == WORKERS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

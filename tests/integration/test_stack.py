@@ -134,6 +134,26 @@ def test_a_part_that_dies_is_started_again_and_up_says_so(tmp_path: Path, part: 
     assert processes_of(tmp_path) == []
 
 
+def test_a_machine_that_loses_power_goes_on_without_waiting_for_leases(tmp_path: Path) -> None:
+    """Everything dies at once, so nobody gives anything back; the next start knows that nobody holds anything."""
+    params = {"window": 32, "stride": 12, "method": "naive", "insertion_deletion": False}
+    with started(tmp_path) as (process, url):
+        with Client(url) as client:
+            image = client.upload(encode(random_picture(1)))
+            job = client.submit("occlusion", "efficientnet_lite0", [image.id], params)
+            wait_until(lambda: client.job(job.id).progress.done > 0)
+        process.send_signal(signal.SIGSTOP)  # it must not start anything again
+        for part in processes_of(tmp_path):
+            part.kill()
+        killed = time.monotonic()
+        process.kill()
+        process.wait()
+        wait_until(lambda: not processes_of(tmp_path))
+    with started(tmp_path) as (_, url), Client(url) as client:
+        assert client.wait(job.id).state == "succeeded"
+        assert time.monotonic() - killed < 25  # leases last 30
+
+
 def plays(process: psutil.Process, part: str) -> bool:
     """Whether this process is the part's first (gunicorn and Celery have children)."""
     words = {"broker": "unixsocket", "api": "gunicorn", "reconciler": "reconcile", "worker-1": "celery"}
