@@ -10,7 +10,7 @@ from service.api import analyses, artifacts, health, images, jobs, metrics, mode
 from service.api.context import KEY, Context
 from service.api.problems import Problem, documented, invalid_request, problem, register
 from service.logs import configure_logs
-from service.queue import Queue
+from service.queue import Announcer, Queue
 from service.settings import Settings, settings
 from service.store.database import Database
 from service.web import pages
@@ -42,7 +42,8 @@ def create_app(config: Settings | None = None) -> OpenAPI:
         TRUSTED_HOSTS=config.trusted_hosts,
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.extensions[KEY] = Context(config, Database(config.database_url), Queue(config))
+    queue = Queue(config)
+    app.extensions[KEY] = Context(config, Database(config.database_url), queue, Announcer(queue))
     register(app, config.max_body_bytes)
     requests.register(app)  # before anything that may refuse one
     app.before_request(refuse_other_sites)

@@ -6,6 +6,7 @@ any unit.
 """
 
 import socket
+import threading
 from typing import Any, Final
 
 import structlog
@@ -83,3 +84,33 @@ class Queue:
                 return int(client.llen(self._config.queue_name))
         except (OperationalError, OSError):
             return None
+
+
+class Announcer:
+    """Announces from a thread of its own, so that nobody who submits a job waits for the broker.
+
+    What is not announced yet when the process ends, the reconciler announces.
+    """
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._units = 0
+        self._told = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
+        self._thread.start()
+
+    def tell(self, units: int) -> None:
+        """So many units more wait for a worker."""
+        with self._told:
+            self._units = min(self._units + units, MOST_MESSAGES)
+            self._told.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._told:
+                self._told.wait_for(lambda: self._units)
+                units, self._units = self._units, 0
+            try:
+                self._queue.announce(units)
+            except Exception:  # noqa: BLE001 - whatever the broker's driver raises, the next units are told of
+                _log.exception("not announced")

@@ -6,7 +6,7 @@ from typing import cast
 from flask import current_app
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.queue import Queue
+from service.queue import Announcer, Queue
 from service.settings import Settings
 from service.store.database import Database
 
@@ -21,6 +21,7 @@ class Context:
     settings: Settings
     database: Database
     queue: Queue
+    announcer: Announcer
 
 
 def context() -> Context:

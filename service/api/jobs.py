@@ -162,7 +162,8 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
             check_request(session, body, here.settings.max_images_per_job)
         raise
     structlog.contextvars.bind_contextvars(job=job_id)
-    _log.info("job accepted", analysis=body.analysis, units=units, announced=here.queue.announce(units))
+    here.announcer.tell(units)
+    _log.info("job accepted", analysis=body.analysis, units=units)
     return answer
 
 

@@ -68,3 +68,14 @@ def test_a_broker_that_falls_silent_is_waited_out(site: Site) -> None:
     time.sleep(3)  # longer than a lease
     site.broker.recover()
     assert site.wait(job).state == "succeeded"
+
+
+def test_a_broker_that_falls_silent_holds_up_no_request(site: Site) -> None:
+    """More submissions at once than the API has threads: had each to wait for the broker, nobody else were answered."""
+    site.broker.fall_silent()
+    asked = time.monotonic()
+    jobs = [site.ledger.submit(INSTANT, 1) for _ in range(12)]
+    assert site.client.job(jobs[0].id).state == "queued"
+    assert time.monotonic() - asked < 4  # one wait for the broker is longer
+    site.broker.recover()
+    assert {site.wait(job).state for job in jobs} == {"succeeded"}
