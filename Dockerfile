@@ -13,7 +13,7 @@ FROM base AS api
 RUN pip install --constraint constraints.txt .
 USER 10001
 EXPOSE 8000
-# Beyond loopback inside the container only; docker-compose.yml publishes it on the host's loopback address.
+# Beyond loopback inside the container only, keys or none; docker-compose.yml publishes it on the host's loopback address.
 CMD ["occluscope", "serve", "--host", "0.0.0.0", "--port", "8000", "--unprotected"]
 HEALTHCHECK CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz')"]
 

@@ -22,15 +22,16 @@ from sqlalchemy import insert, select, text
 
 from benchmarks.writing import write
 from service.app import create_app
-from service.queue import Queue
+from service.queue import MOST_MESSAGES, Queue
 from service.reconcile import Reconciler
 from service.retention import delete_what_is_over
 from service.settings import Settings
 from service.store.database import Database, now
 from service.store.images import add_image
-from service.store.leases import claim_unit
+from service.store.keys import NOBODY, add_key
+from service.store.leases import claim_unit, next_expiry
 from service.store.migrate import migrate
-from service.store.scheduling import due_unit
+from service.store.scheduling import count_waiting, due_unit
 from service.store.tables import Artifact, Base, Job, JobImage, Metric, Owner, Unit, new_id
 from tests.conftest import encode, random_picture
 
@@ -38,6 +39,7 @@ RESULTS: Final = Path(__file__).parent / "results" / "database.json"
 NOWHERE: Final = "redis://127.0.0.1:9/0"
 REPEATS: Final = 60
 OWNERS: Final = 50
+BUSIEST: Final = "owner 0"  # has every other job
 QUEUED: Final = 10_000  # of the jobs; as many wait while the rest have ended
 BATCH: Final = 2_000
 MODEL: Final = "efficientnet_lite0"
@@ -61,7 +63,7 @@ def opened(kind: str, folder: Path) -> Iterator[Database]:
 
 def fill(database: Database, jobs: int) -> None:
     """Jobs of one unit with five artifacts of 600 bytes and ten metrics; the newest wait."""
-    image, _ = add_image(database, encode(random_picture(0)))
+    image, _ = add_image(database, encode(random_picture(0)), NOBODY)
     began = now() - timedelta(days=30)
     with database.writing() as session:
         session.execute(insert(Owner), [{"name": f"owner {n}", "served_at": began} for n in range(OWNERS)])
@@ -80,7 +82,8 @@ def fill(database: Database, jobs: int) -> None:
 
 def _add_job(rows: dict[type[Base], list[dict[str, Any]]], number: int, waits: bool, image: str, moment: Any) -> None:
     job, unit, state = new_id(), new_id(), "queued" if waits else "succeeded"
-    owner, analysis = f"owner {number % OWNERS}", ("occlusion", "correspondence", "invariance")[number % 3]
+    owner = BUSIEST if number % 2 else f"owner {number % OWNERS}"
+    analysis = ("occlusion", "correspondence", "invariance")[number % 3]
     ended = None if waits else moment + timedelta(seconds=9)
     rows[Job].append({
         "id": job, "analysis": analysis, "model": MODEL, "params": {"window": [[32, 32]]}, "owner": owner,
@@ -111,9 +114,13 @@ def measure(database: Database) -> dict[str, float]:
     """Median milliseconds of each thing that is done all the time."""
     url = database.engine.url.render_as_string(hide_password=False)
     config = Settings(database_url=url, broker_url=NOWHERE, broker_timeout_seconds=0.1)
+    with database.writing() as session:
+        key = add_key(session, BUSIEST)
     client = create_app(config).test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {key}"
     with database.reading() as session:
-        ids = list(session.scalars(select(Job.id).where(Job.state == "succeeded").limit(20_000)))[::300]
+        ended = select(Job.id).where(Job.owner == BUSIEST, Job.state == "succeeded").limit(20_000)
+        ids = list(session.scalars(ended))[::300]
     cursor = json.loads(client.get("/v1/jobs?limit=200").data)["next_cursor"]
     for _ in range(100):  # twenty thousand jobs on
         cursor = json.loads(client.get(f"/v1/jobs?limit=200&cursor={cursor}").data)["next_cursor"]
@@ -127,7 +134,7 @@ def measure(database: Database) -> dict[str, float]:
         "show": lambda: _get(client, f"/v1/jobs/{next(some)}"),
         "results": lambda: _get(client, f"/v1/jobs/{next(some)}/results"),
         "claim": partial(_claim, database),
-        "reconcile": reconciler.free,
+        "reconcile": partial(_reconcile, database, reconciler),
         "metrics": partial(_get, client, "/metrics"),
     }
     return {name: _median_ms(call) for name, call in calls.items()}
@@ -142,6 +149,14 @@ def _claim(database: Database) -> None:
         unit_id = due_unit(session, [MODEL])
         assert unit_id is not None
         assert claim_unit(session, unit_id, "w", 3600) is not None
+
+
+def _reconcile(database: Database, reconciler: Reconciler) -> None:
+    """All that a round asks the database."""
+    reconciler.free()
+    with database.reading() as session:
+        assert count_waiting(session, MOST_MESSAGES) == MOST_MESSAGES
+        next_expiry(session)
 
 
 def _median_ms(call: Callable[[], object]) -> float:

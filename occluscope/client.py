@@ -125,14 +125,19 @@ class Results(BaseModel):
 
 
 class Client:
-    """A service's HTTP API. url: its address, by default ``OCCLUSCOPE_URL`` or port 8000 on this machine.
+    """A service's HTTP API.
+
+    url: its address, by default ``OCCLUSCOPE_URL`` or port 8000 on this machine. api_key: whose jobs these are, by
+    default ``OCCLUSCOPE_API_KEY``; not needed where the service has no keys.
 
     Every method raises `ApiError` when the service refuses and `UnreachableError` when none answers.
     """
 
-    def __init__(self, url: str | None = None, timeout_seconds: float = 30.0) -> None:
+    def __init__(self, url: str | None = None, timeout_seconds: float = 30.0, api_key: str | None = None) -> None:
         self.url = url or os.environ.get("OCCLUSCOPE_URL", DEFAULT_URL)
-        self._http = httpx.Client(base_url=self.url, timeout=timeout_seconds)
+        key = api_key or os.environ.get("OCCLUSCOPE_API_KEY")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        self._http = httpx.Client(base_url=self.url, timeout=timeout_seconds, headers=headers)
 
     def __enter__(self) -> Self:
         return self

@@ -6,9 +6,10 @@ from flask import Response, jsonify, request
 from flask_openapi3 import Info, OpenAPI
 
 from occluscope import __version__
-from service.api import analyses, artifacts, health, images, jobs, metrics, models, requests
+from service.api import analyses, artifacts, auth, health, images, jobs, metrics, models, requests
 from service.api.context import KEY, Context
 from service.api.problems import Problem, documented, invalid_request, problem, register
+from service.keyring import Keyring
 from service.logs import configure_logs
 from service.queue import Announcer, Queue
 from service.settings import Settings, settings
@@ -30,7 +31,7 @@ def create_app(config: Settings | None = None) -> OpenAPI:
             description="Measures what a vision model looks at and what it does not care about.",
         ),
         doc_ui=False,
-        security_schemes={},
+        security_schemes=auth.SECURITY_SCHEMES,
         validation_error_status=HTTPStatus.UNPROCESSABLE_ENTITY,
         validation_error_model=Problem,
         validation_error_callback=invalid_request,
@@ -42,14 +43,15 @@ def create_app(config: Settings | None = None) -> OpenAPI:
         TRUSTED_HOSTS=config.trusted_hosts,
     )
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    queue = Queue(config)
-    app.extensions[KEY] = Context(config, Database(config.database_url), queue, Announcer(queue))
+    database, queue = Database(config.database_url), Queue(config)
+    app.extensions[KEY] = Context(config, database, queue, Announcer(queue), Keyring(database))
     register(app, config.max_body_bytes)
     requests.register(app)  # before anything that may refuse one
     app.before_request(refuse_other_sites)
+    auth.register(app)
     app.before_request(jobs.checked_json)
     app.after_request(harden)
-    for module in (images, models, analyses, jobs, artifacts, health, metrics):
+    for module in (images, models, analyses, jobs, artifacts, auth, health, metrics):
         app.register_api(module.blueprint)
     app.register_blueprint(pages.blueprint)
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(app.api_doc))

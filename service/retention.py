@@ -70,6 +70,6 @@ def _delete_unused_images(database: Database, unused_since: datetime) -> None:
     while True:
         with database.writing() as session:
             image_ids = session.scalars(select(Image.id).where(*unused).limit(_BATCH)).all()
-            session.execute(delete(Image).where(Image.id.in_(image_ids)))
+            session.execute(delete(Image).where(Image.id.in_(image_ids), *unused))
         if not image_ids:
             return

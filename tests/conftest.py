@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from occluscope.models import card
 from occluscope.models.loading import LoadedModel, load
 from service.stack import Stack, running_stack
 from service.store.database import Database
+from service.store.keys import add_key
 from service.store.migrate import migrate
 from service.store.tables import Base
 
@@ -48,6 +50,25 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         patch.setenv("https_proxy", NOWHERE)
         with running_stack(tmp_path_factory.mktemp("stack")) as running:
             yield running
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A service that asks for keys. keys: by owner."""
+
+    stack: Stack
+    keys: dict[str, str]
+
+
+@pytest.fixture(scope="session")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
+    """The whole service on this machine, with two owners' keys."""
+    with running_stack(tmp_path_factory.mktemp("keyed")) as running:
+        database = Database(running.settings.database_url)
+        with database.writing() as session:
+            keys = {owner: add_key(session, owner) for owner in ("ada", "ben")}
+        database.close()
+        yield Keyed(running, keys)
 
 
 @pytest.fixture

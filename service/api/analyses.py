@@ -9,9 +9,10 @@ from pydantic import BaseModel, Field
 
 from occluscope import analyses
 from occluscope.analyses.contract import AnalysisSpec
+from service.api.auth import PROTECTED
 from service.api.problems import documented, not_found
 
-blueprint = APIBlueprint("analyses", __name__, url_prefix="/v1/analyses", abp_tags=[Tag(name="analyses")])
+blueprint = APIBlueprint("analyses", __name__, url_prefix="/v1/analyses", abp_tags=[Tag(name="analyses")], **PROTECTED)
 
 
 class AnalysisPath(BaseModel):

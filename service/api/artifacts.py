@@ -14,13 +14,17 @@ from occluscope import __version__, analyses, pictures
 from occluscope.errors import FieldError
 from occluscope.rendering import COLORMAPS, DrawingOptions, render_png
 from occluscope.results import KINDS, Result
+from service.api.auth import PROTECTED, owner
 from service.api.context import IdPath, Strict, context
 from service.api.problems import documented, invalid, not_found, problem
 from service.store.images import image_content
+from service.store.jobs import find_job
 from service.store.tables import Artifact, Job
 from service.store.units import stored_result
 
-blueprint = APIBlueprint("artifacts", __name__, url_prefix="/v1/artifacts", abp_tags=[Tag(name="artifacts")])
+blueprint = APIBlueprint(
+    "artifacts", __name__, url_prefix="/v1/artifacts", abp_tags=[Tag(name="artifacts")], **PROTECTED
+)
 
 MEDIA_TYPES: Final = {
     "png": "image/png",
@@ -69,7 +73,7 @@ def show(path: IdPath, query: ArtifactQuery) -> Response:
     """PNG by default; results never change, so they may be kept for good."""
     with context().database.reading() as session:
         artifact = session.get(Artifact, path.id)
-        if artifact is None:
+        if artifact is None or find_job(session, artifact.job_id, owner()) is None:
             return not_found("artifact")
         offered = KINDS[artifact.kind].formats
         wanted = query.format or _negotiated(offered)

@@ -6,6 +6,7 @@ from typing import cast
 from flask import current_app
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.keyring import Keyring
 from service.queue import Announcer, Queue
 from service.settings import Settings
 from service.store.database import Database
@@ -22,6 +23,7 @@ class Context:
     database: Database
     queue: Queue
     announcer: Announcer
+    keyring: Keyring
 
 
 def context() -> Context:

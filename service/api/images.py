@@ -8,12 +8,13 @@ from flask_openapi3 import APIBlueprint, FileStorage, Tag
 from pydantic import BaseModel, Field
 
 from occluscope.errors import FieldError, InvalidPictureError
+from service.api.auth import PROTECTED, owner
 from service.api.context import IdPath, context
 from service.api.problems import documented, invalid, not_found, problem
-from service.store.images import add_image
+from service.store.images import add_image, find_image
 from service.store.tables import Image
 
-blueprint = APIBlueprint("images", __name__, url_prefix="/v1/images", abp_tags=[Tag(name="images")])
+blueprint = APIBlueprint("images", __name__, url_prefix="/v1/images", abp_tags=[Tag(name="images")], **PROTECTED)
 
 
 class UploadForm(BaseModel):
@@ -49,7 +50,7 @@ def upload(form: UploadForm) -> Response:  # noqa: ARG001 - its shape is publish
     if file is None:
         return invalid([FieldError("file", "a part named 'file' with the picture is missing")])
     try:
-        image, is_new = add_image(context().database, file.read())
+        image, is_new = add_image(context().database, file.read(), owner())
     except InvalidPictureError as error:
         return invalid([FieldError("file", str(error))])
     response = jsonify(view(image))
@@ -61,5 +62,5 @@ def upload(form: UploadForm) -> Response:  # noqa: ARG001 - its shape is publish
 def show(path: IdPath) -> Response:
     """Id, hash, format and size."""
     with context().database.reading() as session:
-        image = session.get(Image, path.id)
+        image = find_image(session, path.id, owner())
         return jsonify(view(image)) if image else not_found("image")

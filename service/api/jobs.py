@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from occluscope.errors import FieldError
 from occluscope.results import KINDS
+from service.api.auth import PROTECTED, owner
 from service.api.context import Context, IdPath, Strict, context
 from service.api.problems import documented, invalid, not_found, problem
 from service.api.submission import JobRequest, check_request
@@ -22,7 +23,7 @@ from service.store.ending import cancel_job
 from service.store.states import JobState, Priority
 from service.store.tables import Artifact, Job, Metric
 
-blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")])
+blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")], **PROTECTED)
 
 _log = structlog.get_logger(__name__)
 
@@ -137,7 +138,7 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
     if key and (known := _submitted_before(here, key, sha256)):
         return known
     with here.database.reading() as session:
-        submission = check_request(session, body, here.settings.max_images_per_job)
+        submission = check_request(session, body, here.settings.max_images_per_job, owner())
     try:
         with here.database.writing() as session:
             job = store.submit_job(
@@ -149,6 +150,7 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
                 combines=submission.combines,
                 request_sha256=sha256,
                 idempotency_key=key,
+                owner=owner(),
                 priority=Priority.labelled(body.priority),
             )
             job_id, units = job.id, len(job.units)
@@ -159,7 +161,7 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
         if key and (known := _submitted_before(here, key, sha256)):
             return known  # the same key came twice at once, and the other was first
         with here.database.reading() as session:  # a picture was deleted meanwhile, and this says which
-            check_request(session, body, here.settings.max_images_per_job)
+            check_request(session, body, here.settings.max_images_per_job, owner())
         raise
     structlog.contextvars.bind_contextvars(job=job_id)
     here.announcer.tell(units)
@@ -172,7 +174,7 @@ def list_page(query: JobQuery) -> Response:
     """Newest first, page by page."""
     with context().database.reading() as session:
         try:
-            page = store.list_jobs(session, **query.model_dump())
+            page = store.list_jobs(session, owner=owner(), **query.model_dump())
         except ValueError as error:
             return invalid([FieldError("cursor", str(error))])
         standing = store.standing_of(session, page.jobs)
@@ -184,7 +186,7 @@ def list_page(query: JobQuery) -> Response:
 def show(path: IdPath) -> Response:
     """State, progress and what went wrong."""
     with context().database.reading() as session:
-        job = store.find_job(session, path.id)
+        job = store.find_job(session, path.id, owner())
         return jsonify(_detail(session, job)) if job else not_found("job")
 
 
@@ -192,7 +194,8 @@ def show(path: IdPath) -> Response:
 def delete(path: IdPath) -> Response:
     """With its results; a worker that runs it stops."""
     with context().database.writing() as session:
-        deleted = store.delete_job(session, path.id)
+        found = store.find_job(session, path.id, owner())
+        deleted = found is not None and store.delete_job(session, path.id)
     return Response(status=HTTPStatus.NO_CONTENT) if deleted else not_found("job")
 
 
@@ -200,13 +203,14 @@ def delete(path: IdPath) -> Response:
 def cancel(path: IdPath) -> Response:
     """What is finished stays; a worker that runs it stops within two seconds. Cancelling again changes nothing."""
     with context().database.writing() as session:
-        state = cancel_job(session, path.id)
+        found = store.find_job(session, path.id, owner())
+        state = None if found is None else cancel_job(session, path.id)
     if state is None:
         return not_found("job")
     if state != JobState.CANCELLED:
         return problem(HTTPStatus.CONFLICT, f"The job has already {state}.")
     with context().database.reading() as session:
-        job = store.find_job(session, path.id)
+        job = store.find_job(session, path.id, owner())
         return _accepted(session, job) if job else not_found("job")
 
 
@@ -214,7 +218,7 @@ def cancel(path: IdPath) -> Response:
 def results(path: IdPath) -> Response:
     """What is finished can be read while the rest still runs; what runs shows how it stands."""
     with context().database.reading() as session:
-        if store.find_job(session, path.id) is None:
+        if store.find_job(session, path.id, owner()) is None:
             return not_found("job")
         metrics, artifacts = store.results_of(session, path.id)
         return jsonify(
@@ -242,7 +246,7 @@ def artifact_view(artifact: Artifact) -> dict[str, Any]:
 
 def _submitted_before(here: Context, key: str, sha256: str) -> Response | None:
     with here.database.reading() as session:
-        job = store.find_by_idempotency_key(session, key)
+        job = store.find_by_idempotency_key(session, key, owner())
         if job is None:
             return None
         if job.request_sha256 != sha256:

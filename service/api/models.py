@@ -5,9 +5,10 @@ from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, Field
 
 from occluscope.models import Layer, ModelCard, card, cards
+from service.api.auth import PROTECTED
 from service.api.problems import documented, not_found
 
-blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")])
+blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")], **PROTECTED)
 
 
 class ModelPath(BaseModel):

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -15,7 +16,9 @@ from occluscope.analyses.contract import AnalysisSpec, ImageRef, Parameters, Uni
 from occluscope.errors import FieldError, InvalidInputError
 from occluscope.models import ModelCard
 from service.api.context import Strict
-from service.store.tables import Image
+from service.store.tables import Image, ImageOwner
+
+KnownImages = Callable[[Iterable[str]], dict[str, ImageRef]]  # of these ids those that their owner has uploaded
 
 _SHOWN_ERRORS: Final = 20  # of one list; more would hide the others
 MAX_MODELS: Final = 8  # that one job compares
@@ -64,8 +67,8 @@ class Submission:
     combines: bool
 
 
-def check_request(session: Session, request: JobRequest, max_images: int) -> Submission:
-    """Hold a request against the analyses, the models' cards and the stored pictures.
+def check_request(session: Session, request: JobRequest, max_images: int, owner: str) -> Submission:
+    """Hold a request against the analyses, the models' cards and the owner's pictures.
 
     Raises
     ------
@@ -75,9 +78,10 @@ def check_request(session: Session, request: JobRequest, max_images: int) -> Sub
     errors: list[FieldError] = []
     spec = _spec(request.analysis, errors)
     cards = _cards(request, errors)
-    images = _images(session, request.images, max_images, errors)
+    known = partial(_known_images, session, owner)
+    images = _images(known, request.images, max_images, errors)
     params = _params(spec, request.params, errors)
-    named = _named_images(session, spec, params, errors)
+    named = _named_images(known, spec, params, errors)
     if errors or spec is None or params is None:
         raise InvalidInputError(errors)
     units = _plans(spec, params, cards, images, named)
@@ -141,11 +145,11 @@ def _params(spec: AnalysisSpec | None, given: dict[str, Any], errors: list[Field
         return None
 
 
-def _images(session: Session, ids: list[str], max_images: int, errors: list[FieldError]) -> list[ImageRef]:
+def _images(known_images: KnownImages, ids: list[str], max_images: int, errors: list[FieldError]) -> list[ImageRef]:
     if len(ids) > max_images:
         errors.append(FieldError("images", f"{len(ids):,} pictures; the limit is {max_images:,}"))
         return []
-    known = _known_images(session, ids)
+    known = known_images(ids)
     first: dict[str, int] = {}
     found: list[FieldError] = []
     for position, image_id in enumerate(ids):
@@ -159,13 +163,13 @@ def _images(session: Session, ids: list[str], max_images: int, errors: list[Fiel
 
 
 def _named_images(
-    session: Session, spec: AnalysisSpec | None, params: Parameters | None, errors: list[FieldError]
+    known_images: KnownImages, spec: AnalysisSpec | None, params: Parameters | None, errors: list[FieldError]
 ) -> dict[str, ImageRef]:
     """The pictures that the parameters name, by id."""
     if spec is None or params is None:
         return {}
     wanted = spec.named_images(params)
-    known = _known_images(session, wanted.values())
+    known = known_images(wanted.values())
     errors.extend(
         FieldError(f"params.{path}", "there is no such picture")
         for path, image_id in wanted.items()
@@ -174,10 +178,11 @@ def _named_images(
     return known
 
 
-def _known_images(session: Session, ids: Iterable[str]) -> dict[str, ImageRef]:
+def _known_images(session: Session, owner: str, ids: Iterable[str]) -> dict[str, ImageRef]:
     askable = sorted({image_id for image_id in ids if image_id.isascii() and image_id.isalnum()})
     known: dict[str, ImageRef] = {}
     for start in range(0, len(askable), _QUERY_IDS):
-        query = select(Image.id, Image.width, Image.height).where(Image.id.in_(askable[start : start + _QUERY_IDS]))
+        some = ImageOwner.image_id.in_(askable[start : start + _QUERY_IDS])
+        query = select(Image.id, Image.width, Image.height).join(ImageOwner).where(some, ImageOwner.owner == owner)
         known.update({row.id: ImageRef(row.id, row.width, row.height) for row in session.execute(query)})
     return known

@@ -1,4 +1,7 @@
-"""Commands that ask a running service, at ``OCCLUSCOPE_URL`` or port 8000 on this machine."""
+"""Commands that ask a running service, at ``OCCLUSCOPE_URL`` or port 8000 on this machine.
+
+Where the service needs a key, it is taken from ``OCCLUSCOPE_API_KEY``.
+"""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +14,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 from occluscope.client import Client, Job, Results
 from occluscope.errors import OccluscopeError
@@ -64,7 +67,7 @@ def jobs(
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
 ) -> None:
     """List jobs, newest first."""
-    table = Table("id", "analysis", "model", "state", "progress", "created")
+    table = Table(Column("id", no_wrap=True, min_width=32), "analysis", "model", "state", "progress", "created")
     with _client() as client:
         for job in islice(client.jobs(state, analysis), limit):
             table.add_row(

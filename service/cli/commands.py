@@ -2,7 +2,7 @@
 
 import typer
 
-from service.cli import asking, parts, serving
+from service.cli import asking, keys, parts, serving
 
 app = typer.Typer(
     name="occluscope",
@@ -24,4 +24,5 @@ for ask in (
     asking.analyses,
 ):
     app.command(rich_help_panel="Ask a running service")(ask)
+app.add_typer(keys.app, name="keys", rich_help_panel="Serve")
 app.add_typer(parts.app, name="parts", rich_help_panel="Prepare")

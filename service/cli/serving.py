@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from service.logs import configure_logs
 from service.queue import Queue
@@ -24,6 +25,7 @@ from service.stack import (
     worker_environment,
 )
 from service.store.database import Database
+from service.store.keys import owners_by_key
 
 _errors = Console(stderr=True)
 
@@ -63,14 +65,14 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 8000,
     unprotected: Annotated[
-        bool, typer.Option("--unprotected", help="Listen beyond this machine although no keys are needed.")
+        bool, typer.Option("--unprotected", help="Listen beyond this machine although there are no keys.")
     ] = False,
 ) -> None:
-    """Run the API alone, with the database and broker of the settings."""
-    if not unprotected and not _is_loopback(host):
+    """Run the API alone, with the database and broker of the settings. Beyond this machine only once there are keys."""
+    if not unprotected and not _is_loopback(host) and not _has_keys():
         _errors.print(
-            f"[red]{host} can be reached from other machines, and the API asks for no keys. "
-            "Listen on 127.0.0.1 behind a proxy that does, or say --unprotected.[/red]"
+            f"[red]{host} can be reached from other machines, and anybody there could use it: no key was made yet. "
+            "Make one with 'occluscope keys add NAME', listen on 127.0.0.1, or say --unprotected.[/red]"
         )
         raise typer.Exit(2)
     command = api_command(settings(), f"{host}:{port}")
@@ -104,6 +106,18 @@ def reconcile(keep_days: KeepDays = None, max_bytes: MaxBytes = None) -> None:
 def migrate() -> None:
     """Bring the database of the settings to the newest schema."""
     migrate_once(settings())
+
+
+def _has_keys() -> bool:
+    """Whether the API would ask for keys. A database that cannot be asked, or is not migrated yet, has none."""
+    database = Database(settings().database_url)
+    try:
+        with database.reading() as session:
+            return bool(owners_by_key(session))
+    except SQLAlchemyError:
+        return False
+    finally:
+        database.close()
 
 
 def _is_loopback(host: str) -> bool:

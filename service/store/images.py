@@ -5,20 +5,20 @@ from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import select, update
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from occluscope import pictures
 from service.store.database import Database, now
-from service.store.tables import Image
+from service.store.tables import Image, ImageOwner, new_id
+from service.store.upsert import insert_ignoring
 
-_NOTE_EVERY: Final = timedelta(hours=1)
+_NOTE_EVERY: Final = timedelta(hours=1)  # whoever uploads a picture again wants it kept; more often need not be written
 
 
-def add_image(database: Database, content: bytes) -> tuple[Image, bool]:
+def add_image(database: Database, content: bytes, owner: str) -> tuple[Image, bool]:
     """Store a picture, or find it: the same bytes have the same id.
 
-    Returns the image and whether it is new.
+    Returns the image and whether it is new to its owner: nobody is told what others have.
 
     Raises
     ------
@@ -27,47 +27,33 @@ def add_image(database: Database, content: bytes) -> tuple[Image, bool]:
     """
     sha256 = hashlib.sha256(content).hexdigest()
     with database.reading() as session:
-        if known := _find(session, sha256):
-            _note_use(database, known)
-            return known, False
-    upright, moment = pictures.decode(content), now()
-    image = Image(
-        sha256=sha256,
-        format=pictures.format_of(content),
-        width=upright.width,
-        height=upright.height,
-        created_at=moment,
-        used_at=moment,
-        content=content,
-    )
-    try:
-        with database.writing() as session:
-            session.add(image)
-            session.flush()
+        image = session.scalar(select(Image).where(Image.sha256 == sha256))
+        if image and now() - image.used_at < _NOTE_EVERY and owns_image(session, image.id, owner):
             session.expunge(image)
-    except IntegrityError:  # another request stored the same bytes meanwhile
-        with database.reading() as session:
-            known = _find(session, sha256)
-        if known is None:
-            raise
-        return known, False
-    return image, True
+            return image, False
+    upright, moment = pictures.decode(content), now()
+    facts = {"format": pictures.format_of(content), "width": upright.width, "height": upright.height}
+    times = {"created_at": moment, "used_at": moment}
+    with database.writing() as session:
+        insert_ignoring(session, Image, id=new_id(), sha256=sha256, **facts, **times, content=content)
+        used = update(Image).where(Image.sha256 == sha256).values(used_at=moment).returning(Image)
+        image = session.scalars(used).one()
+        is_new = not owns_image(session, image.id, owner)
+        insert_ignoring(session, ImageOwner, image_id=image.id, owner=owner)
+        session.expunge(image)
+    return image, is_new
+
+
+def find_image(session: Session, image_id: str, owner: str) -> Image | None:
+    """A picture that its owner has uploaded; one that only others have is none."""
+    return session.get(Image, image_id) if owns_image(session, image_id, owner) else None
+
+
+def owns_image(session: Session, image_id: str, owner: str) -> bool:
+    """Whether this owner has uploaded the picture."""
+    return session.get(ImageOwner, (image_id, owner)) is not None
 
 
 def image_content(session: Session, image_id: str) -> bytes | None:
     """The bytes as they were uploaded."""
     return session.scalar(select(Image.content).where(Image.id == image_id))
-
-
-def _note_use(database: Database, image: Image) -> None:
-    """Whoever uploads a picture again wants it kept; more often than once an hour need not be written."""
-    if now() - image.used_at > _NOTE_EVERY:
-        with database.writing() as session:
-            session.execute(update(Image).where(Image.id == image.id).values(used_at=now()))
-
-
-def _find(session: Session, sha256: str) -> Image | None:
-    image = session.scalar(select(Image).where(Image.sha256 == sha256))
-    if image:
-        session.expunge(image)
-    return image

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ def submit_job(
     owner: str = "",
     priority: Priority = Priority.BATCH,
 ) -> Job:
-    """Write a job and its units, state ``queued``. units: by model."""
+    """Write a job and its units, state ``queued``. units: by model. idempotency_key: as its owner has it."""
     note_owner(session, owner)
     moment = clock(session)
     used = [*images, *(image for of_model in units.values() for unit in of_model for image in unit.images)]
@@ -56,7 +57,7 @@ def submit_job(
         priority=priority,
         combines=combines,
         state=JobState.QUEUED,
-        idempotency_key=idempotency_key,
+        idempotency_key=None if idempotency_key is None else _own_key(owner, idempotency_key),
         request_sha256=request_sha256,
         created_at=moment,
         images=[JobImage(position=position, image_id=image) for position, image in enumerate(images)],
@@ -83,14 +84,14 @@ def submit_job(
     return job
 
 
-def find_by_idempotency_key(session: Session, key: str) -> Job | None:
-    """The job that was submitted under this key."""
-    return session.scalar(select(Job).where(Job.idempotency_key == key))
+def find_by_idempotency_key(session: Session, key: str, owner: str) -> Job | None:
+    """The job that its owner submitted under this key."""
+    return session.scalar(select(Job).where(Job.idempotency_key == _own_key(owner, key)))
 
 
-def find_job(session: Session, job_id: str) -> Job | None:
-    """One job."""
-    return session.get(Job, job_id)
+def find_job(session: Session, job_id: str, owner: str) -> Job | None:
+    """One job; another owner's is none."""
+    return session.scalar(select(Job).where(Job.id == job_id, Job.owner == owner))
 
 
 def delete_job(session: Session, job_id: str) -> bool:
@@ -112,19 +113,20 @@ class JobPage:
 def list_jobs(
     session: Session,
     *,
+    owner: str,
     state: str | None = None,
     analysis: str | None = None,
     limit: int = 50,
     cursor: str | None = None,
 ) -> JobPage:
-    """A page of jobs, by key: pages stay right while jobs come and go.
+    """A page of an owner's jobs, by key: pages stay right while jobs come and go.
 
     Raises
     ------
     ValueError
         The cursor is none that this function gave.
     """
-    query = select(Job).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+    query = select(Job).where(Job.owner == owner).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
     if state:
         query = query.where(Job.state == state)
     if analysis:
@@ -201,6 +203,10 @@ def jobs_by_state(session: Session) -> dict[str, int]:
     """How many jobs there are in each state."""
     counts: dict[str, int] = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
     return {state: counts.get(state, 0) for state in JobState}
+
+
+def _own_key(owner: str, key: str) -> str:
+    return hashlib.sha256(f"{owner}\0{key}".encode()).hexdigest()
 
 
 def _note_use(session: Session, image_ids: Sequence[str], moment: datetime) -> None:

@@ -87,19 +87,29 @@ class Image(Base):
     content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
 
 
+class ImageOwner(Base):
+    """Who has uploaded a picture. The bytes stand in `images` once, however many have."""
+
+    __tablename__ = "image_owners"
+
+    image_id: Mapped[str] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True)
+    owner: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
+
+
 class Job(Base):
     """What a user asked for, and how far it is.
 
     model: the first of those that its units run. owner: whose it is; owners take turns.
-    stored_bytes: of its results, for retention.
+    stored_bytes: of its results, for retention. idempotency_key: SHA-256 of the owner and the key they sent.
     """
 
     __tablename__ = "jobs"
     __table_args__ = (
         _one_of("state", JobState),
-        Index(None, "created_at", "id"),  # the list: newest first, by key
-        Index(None, "state", "created_at", "id"),
-        Index(None, "analysis", "created_at", "id"),
+        Index(None, "owner", "created_at", "id"),  # an owner's list: newest first, by key
+        Index(None, "owner", "state", "created_at", "id"),
+        Index(None, "owner", "analysis", "created_at", "id"),
+        Index(None, "state"),
     )
 
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
@@ -139,6 +149,18 @@ class Owner(Base):
 
     name: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
     served_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class ApiKey(Base):
+    """What lets its owner in. id: the first digits of the key's SHA-256; the key itself is nowhere."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(_ID), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(_SHA256), unique=True)
+    owner: Mapped[str] = mapped_column(String(_NAME))
+    created_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
 
 
 class Unit(Base):

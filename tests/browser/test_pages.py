@@ -9,6 +9,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from service.stack import Stack
+from tests.conftest import Keyed
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
@@ -96,3 +97,30 @@ def test_the_overview_lists_the_job_and_deleting_takes_it_off(page: Page, stack:
 def test_a_job_that_is_not_there_is_said(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.url}/jobs/{'0' * 32}")
     expect(page.locator("#error")).to_contain_text("There is no such job")
+
+
+def test_with_a_key_one_signs_in_and_out(page: Page, keyed: Keyed, coffee: Path) -> None:
+    url = keyed.stack.url
+    page.goto(url)
+    expect(page.locator("#sign-in")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.fill("#key", "occ_wrong")
+    page.click("#sign-in button")
+    expect(page.locator("#refused")).to_contain_text("not a key of this service")
+    page.fill("#key", keyed.keys["ada"])
+    page.click("#sign-in button")
+    expect(page.locator("#owner")).to_have_text("ada")
+    expect(page.locator("#sign-in")).to_be_hidden()
+    page.set_input_files("#files", coffee)
+    page.click("summary")
+    page.fill("[name=window]", "112")
+    page.fill("[name=stride]", "56")
+    page.click("button[type=submit]")
+    page.wait_for_url("**/jobs/*")
+    expect(page.locator("#state")).to_have_text("succeeded", timeout=JOB_MS)
+    picture = page.locator("#pictures img")
+    expect(picture).to_have_js_property("complete", value=True)
+    assert picture.evaluate("image => image.naturalHeight") == 400  # pictures are asked for with the cookie
+    page.click("#sign-out")
+    expect(page.locator("#sign-in")).to_be_visible()
+    expect(page.locator("#jobs tbody tr")).to_have_count(0)

@@ -9,6 +9,7 @@ from service.retention import delete_what_is_over, stored_bytes
 from service.settings import Settings
 from service.store.database import Database, now
 from service.store.images import add_image
+from service.store.keys import NOBODY
 from service.store.leases import claim_unit
 from service.store.tables import Artifact, Base, Image, Job, Unit
 from service.store.units import commit_unit
@@ -77,7 +78,7 @@ def test_pictures_of_no_job_that_nobody_used_lately_go(database: Database, submi
     finished(database, submit, 30)
     finished(database, submit, 1)  # has the same picture
     for number, days_ago in ((100, 9.0), (101, 0.5)):
-        image, _ = add_image(database, encode(random_picture(number)))
+        image, _ = add_image(database, encode(random_picture(number)), NOBODY)
         with database.writing() as session:
             session.execute(update(Image).where(Image.id == image.id).values(used_at=now() - days_ago * DAY))
     assert rows(database, Image) == 3
@@ -87,9 +88,9 @@ def test_pictures_of_no_job_that_nobody_used_lately_go(database: Database, submi
 
 def test_uploading_a_picture_again_keeps_it(database: Database) -> None:
     content = encode(random_picture(1))
-    image, _ = add_image(database, content)
+    image, _ = add_image(database, content, NOBODY)
     with database.writing() as session:
         session.execute(update(Image).values(used_at=now() - 30 * DAY))
-    assert add_image(database, content)[0].id == image.id
+    assert add_image(database, content, NOBODY)[0].id == image.id
     delete_what_is_over(database, Settings(keep_days=7))
     assert rows(database, Image) == 1

@@ -3,12 +3,18 @@
 export async function ask(path, options = {}) {
   const response = await fetch(path, options);
   if (response.ok) return response.status === 204 ? null : response.json();
+  if (response.status === 401) askForKey();
   let text = `The service answered ${response.status}.`;
   try {
     const problem = await response.json();
     text = [problem.detail, ...problem.errors.map((e) => `${e.path}: ${e.message}`)].join("\n");
   } catch { /* no problem document: the status must do */ }
   throw new Error(text);
+}
+
+function askForKey() {
+  const dialog = document.getElementById("sign-in");
+  if (!dialog.open) dialog.showModal();
 }
 
 export function showError(error) {

@@ -33,7 +33,7 @@ def submit(database: Database) -> SubmitUnits:
         owner: str = "",
         priority: Priority = Priority.BATCH,
     ) -> tuple[str, list[str]]:
-        images = [add_image(database, encode(random_picture(number)))[0].id for number in range(units)]
+        images = [add_image(database, encode(random_picture(number)), owner)[0].id for number in range(units)]
         with database.writing() as session:
             job = submit_job(
                 session,

@@ -2,7 +2,9 @@ from alembic import command
 from sqlalchemy import inspect, select, text
 
 from service.store.database import Database
-from service.store.jobs import models_of, results_of
+from service.store.images import find_image
+from service.store.jobs import find_by_idempotency_key, images_of, models_of, results_of
+from service.store.keys import NOBODY
 from service.store.leases import claim_unit
 from service.store.migrate import alembic_config, migrate
 from service.store.tables import Base, Unit
@@ -40,6 +42,22 @@ def test_what_was_stored_before_several_models_is_still_there(database: Database
         assert [artifact.model for artifact in artifacts] == ["efficientnet_lite0"] * 2
         assert results_of(session, waiting) == ([], [])
         assert {unit.state for unit in session.scalars(select(Unit).where(Unit.job_id == waiting))} == {"queued"}
+
+
+def test_what_was_stored_before_keys_is_still_its_owners(database: Database, submit: SubmitUnits) -> None:
+    """A repeated submission still gives the same job, and pictures can still be used."""
+    job_id, _ = submit(key="k")
+    config = alembic_config(database)
+    command.downgrade(config, "0005")
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET idempotency_key = 'k'"))
+    command.upgrade(config, "head")
+    with database.reading() as session:
+        found = find_by_idempotency_key(session, "k", NOBODY)
+        assert found is not None
+        assert found.id == job_id
+        (image_id,) = images_of(session, job_id)
+        assert find_image(session, image_id, NOBODY) is not None
 
 
 def test_down_and_up_again(database: Database) -> None:

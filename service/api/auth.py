@@ -1,0 +1,102 @@
+"""Who asks: the owner whose key a request carries, as a header or, from a browser, as a cookie.
+
+While no key was ever made, nobody needs one, and all is the owner's without a name.
+"""
+
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from flask import Flask, Response, g, jsonify, request
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import BaseModel, Field
+
+from occluscope.errors import FieldError
+from service.api.context import Strict, context
+from service.api.problems import documented, invalid, problem
+from service.store.keys import NOBODY
+
+SECURITY_SCHEMES: Final[dict[str, Any]] = {"key": {"type": "http", "scheme": "bearer"}}
+PROTECTED: Final[dict[str, Any]] = {"abp_security": [{"key": []}], "abp_responses": documented(401)}  # of a blueprint
+
+_COOKIE: Final = "occluscope_key"
+_COOKIE_SECONDS: Final = 90 * 24 * 3600
+_SCHEME: Final = "bearer "
+
+blueprint = APIBlueprint("session", __name__, url_prefix="/v1/session", abp_tags=[Tag(name="session")])
+
+
+class KeyForm(Strict):
+    """What signs a browser in."""
+
+    key: str = Field(description="A key, as `occluscope keys add` gave it", min_length=1, max_length=200)
+
+
+class SessionView(BaseModel):
+    """Who is signed in. owner: empty where nobody needs a key."""
+
+    owner: str
+
+
+def register(app: Flask) -> None:
+    """Have every request below ``/v1`` say whose it is."""
+    app.before_request(_identify)
+
+
+@blueprint.get("", summary="Who is signed in?", responses={200: SessionView, **documented(401)})
+def show() -> Response:
+    """Of the key that came with the request."""
+    owner = context().keyring.owner_of(_key())
+    return _refused() if owner is None else jsonify(owner=owner)
+
+
+@blueprint.post("", summary="Sign a browser in", responses={200: SessionView, **documented(422)})
+def sign_in(body: KeyForm) -> Response:
+    """Keeps the key in a cookie that scripts cannot read and other sites' pages cannot send."""
+    owner = context().keyring.owner_of(body.key)
+    if owner is None:
+        return invalid([FieldError("key", "not a key of this service, or one that was revoked")])
+    response = jsonify(owner=owner)
+    response.set_cookie(
+        _COOKIE, body.key, max_age=_COOKIE_SECONDS, httponly=True, samesite="Strict", secure=request.is_secure
+    )
+    return response
+
+
+@blueprint.delete("", summary="Sign a browser out", responses={204: None})
+def sign_out() -> Response:
+    """The cookie goes; the key stays what it is."""
+    response = Response(status=HTTPStatus.NO_CONTENT)
+    response.delete_cookie(_COOKIE, httponly=True, samesite="Strict", secure=request.is_secure)
+    return response
+
+
+def owner() -> str:
+    """Whose request this is."""
+    return str(g.owner)
+
+
+def _identify() -> Response | None:
+    if not request.path.startswith("/v1/") or request.blueprint == blueprint.name:
+        return None
+    found = context().keyring.owner_of(_key())
+    if found is None:
+        return _refused()
+    g.owner = found
+    if found != NOBODY:
+        structlog.contextvars.bind_contextvars(owner=found)
+    return None
+
+
+def _key() -> str | None:
+    header = request.headers.get("Authorization", "")
+    if header.lower().startswith(_SCHEME):
+        return header[len(_SCHEME) :].strip()
+    return request.cookies.get(_COOKIE)
+
+
+def _refused() -> Response:
+    given = "This key is not one of this service, or was revoked." if _key() else "A key is needed."
+    answer = problem(HTTPStatus.UNAUTHORIZED, f"{given} Send yours as 'Authorization: Bearer …'.")
+    answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
