@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
+from occluscope.client import Client
 from service.stack import Stack
-from tests.conftest import Keyed
+from tests.conftest import Keyed, encode, random_picture
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--no-sandbox", "--disable-quic", "--disable-background-networking"]
@@ -92,6 +93,19 @@ def test_the_overview_lists_the_job_and_deleting_takes_it_off(page: Page, stack:
     page.click("#delete")
     page.wait_for_url(f"{stack.url}/")
     expect(page.locator(f'#jobs a[href="{href}"]')).to_have_count(0)
+
+
+def test_a_job_that_waits_says_what_for(page: Page, stack: Stack, client: Client) -> None:
+    image = client.upload(encode(random_picture(5))).id
+    params = {"window": 16, "stride": 2, "method": "naive", "insertion_deletion": False}
+    jobs = [client.submit("occlusion", "efficientnet_lite0", [image], params) for _ in range(2)]
+    page.goto(f"{stack.url}/jobs/{jobs[1].id}")
+    expect(page.locator("#waiting")).to_have_text("It waits for a worker: what came before it runs first.")
+    client.cancel(jobs[0].id)
+    expect(page.locator("#waiting")).to_have_text("Each picture's results appear here as soon as they are done.")
+    page.click("#cancel")
+    expect(page.locator("#state")).to_have_text("cancelled")
+    expect(page.locator("#waiting")).to_be_hidden()
 
 
 def test_a_job_that_is_not_there_is_said(page: Page, stack: Stack) -> None:

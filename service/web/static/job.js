@@ -2,6 +2,7 @@
 import { ask, element, ended, showError, timeLeft } from "./api.js";
 
 const REFRESH_MS = 700;
+const RESULTS_TO_COME = "Each picture's results appear here as soon as they are done.";
 const byId = (id) => document.getElementById(id);
 const jobId = byId("job").dataset.job;
 let specs = {};   // results by name, as the job's analysis describes them
@@ -47,10 +48,18 @@ async function showJob(job) {
   byId("progress").value = job.progress.done;
   byId("progress").hidden = ended(job);
   byId("waiting").hidden = ended(job);
+  byId("waiting").textContent = job.state === "queued" ? await whyItWaits() : RESULTS_TO_COME;
   byId("cancel").hidden = ended(job);
   byId("left").textContent = timeLeft(job);
   byId("reason").hidden = !job.error;
   byId("reason").textContent = job.error ?? "";
+}
+
+async function whyItWaits() {
+  const { database, broker, workers } = await (await fetch("/readyz")).json();  // 503 has them too
+  if (!database || !broker) return "It waits: a server is out of reach. It runs by itself as soon as that is back.";
+  if (!workers) return "It waits: no worker is there. It runs by itself as soon as one is.";
+  return "It waits for a worker: what came before it runs first.";
 }
 
 function showChoices() {
