@@ -59,6 +59,22 @@ class Progress(BaseModel):
     eta_seconds: float | None
 
 
+class Webhook(BaseModel):
+    """Whom a job's end is told, and how that went.
+
+    state: ``waiting``, ``delivered`` or ``given_up``, none before the job's end.
+    status, error: of the last attempt. next_at: when it is tried again.
+    """
+
+    url: str
+    state: str | None
+    attempts: int
+    status: int | None
+    error: str | None
+    next_at: datetime | None
+    delivered_at: datetime | None
+
+
 class Job(BaseModel):
     """A job as it was when it was asked for. models: all that it runs; model: the first of them."""
 
@@ -75,6 +91,7 @@ class Job(BaseModel):
     finished_at: datetime | None
     error: str | None
     images: list[str] = []
+    webhook: Webhook | None = None
 
     @property
     def ended(self) -> bool:
@@ -176,17 +193,25 @@ class Client:
         params: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         priority: str = "batch",
+        *,
+        webhook: str | None = None,
     ) -> Job:
         """Submit a job on pictures given by id; it runs when a worker is free.
 
         model: one, or several whose results are to be compared. priority: ``interactive`` goes before ``batch``.
         idempotency_key: a submission repeated with the same key gives the same job; by default a new key.
+        webhook: URL on the open Internet that is told when the job has ended.
         """
         which = {"model": model} if isinstance(model, str) else {"models": list(model)}
         what = {"images": list(images), "params": dict(params or {}), "priority": priority}
-        request = {"analysis": analysis, **which, **what}
+        told = {"webhook": webhook} if webhook else {}
+        request = {"analysis": analysis, **which, **what, **told}
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
         return Job.model_validate(self._ask("POST", "/v1/jobs", json=request, headers=headers).json())
+
+    def webhook_secret(self) -> str:
+        """What deliveries to this owner's webhooks are signed with, as Standard Webhooks has it."""
+        return str(self._ask("GET", "/v1/webhooks/secret").json()["secret"])
 
     def job(self, job_id: str) -> Job:
         """A job's state and progress."""

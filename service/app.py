@@ -6,7 +6,7 @@ from flask import Response, jsonify, request
 from flask_openapi3 import Info, OpenAPI
 
 from occluscope import __version__
-from service.api import analyses, artifacts, auth, health, images, jobs, metrics, models, requests
+from service.api import analyses, artifacts, auth, health, images, jobs, metrics, models, requests, webhooks
 from service.api.context import KEY, Context
 from service.api.problems import Problem, documented, invalid_request, problem, register
 from service.keyring import Keyring
@@ -51,7 +51,7 @@ def create_app(config: Settings | None = None) -> OpenAPI:
     auth.register(app)
     app.before_request(jobs.checked_json)
     app.after_request(harden)
-    for module in (images, models, analyses, jobs, artifacts, auth, health, metrics):
+    for module in (images, models, analyses, jobs, artifacts, webhooks, auth, health, metrics):
         app.register_api(module.blueprint)
     app.register_blueprint(pages.blueprint)
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(app.api_doc))

@@ -78,6 +78,15 @@ class Settings(BaseSettings):
         default=8.0,
         description="Within this time of SIGTERM the API has answered its requests and a worker given its unit back",
     )
+    webhook_hosts: list[str] = Field(
+        default=[], description="Hosts that webhooks may be sent to although their addresses are not public"
+    )
+    webhook_attempts: Annotated[int, Field(ge=1)] = Field(
+        default=10, description="How often a webhook is tried before it is given up"
+    )
+    webhook_retry_seconds: Annotated[float, Field(gt=0)] = Field(
+        default=10.0, description="Pause before a webhook's second attempt; each further one is three times as long"
+    )
     keep_days: Annotated[float, Field(ge=0)] | None = Field(
         default=None, description="Jobs that ended longer ago are deleted with their results; by default none are"
     )

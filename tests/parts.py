@@ -23,6 +23,8 @@ QUICK = {  # so that tests do not wait for leases of half a minute
     "OCCLUSCOPE_RECONCILE_SECONDS": "0.5",
     "OCCLUSCOPE_BROKER_TIMEOUT_SECONDS": "0.5",
     "OCCLUSCOPE_WATCHDOG_SECONDS": "4",
+    "OCCLUSCOPE_WEBHOOK_RETRY_SECONDS": "0.2",
+    "OCCLUSCOPE_WEBHOOK_HOSTS": '["127.0.0.1"]',  # where tests receive
 }
 
 

@@ -19,8 +19,9 @@ from service.api.context import Context, IdPath, Strict, context
 from service.api.problems import documented, invalid, not_found, problem
 from service.api.submission import JobRequest, check_request
 from service.store import jobs as store
+from service.store.deliveries import delivery_of
 from service.store.ending import cancel_job
-from service.store.states import JobState, Priority
+from service.store.states import DeliveryState, JobState, Priority
 from service.store.tables import Artifact, Job, Metric
 
 blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")], **PROTECTED)
@@ -72,10 +73,26 @@ class JobView(BaseModel):
     error: str | None
 
 
+class WebhookView(BaseModel):
+    """Whom the job's end is told, and how that went. state: null before the job's end.
+
+    status, error: of the last attempt. next_at: when it is tried again, null where it is not.
+    """
+
+    url: str
+    state: DeliveryState | None
+    attempts: int
+    status: int | None
+    error: str | None
+    next_at: datetime | None
+    delivered_at: datetime | None
+
+
 class JobDetail(JobView):
-    """A job with its pictures."""
+    """A job with its pictures and its webhook, if it has one."""
 
     images: list[str]
+    webhook: WebhookView | None
 
 
 class JobListView(BaseModel):
@@ -138,7 +155,7 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
     if key and (known := _submitted_before(here, key, sha256)):
         return known
     with here.database.reading() as session:
-        submission = check_request(session, body, here.settings.max_images_per_job, owner())
+        submission = check_request(session, body, here.settings, owner())
     try:
         with here.database.writing() as session:
             job = store.submit_job(
@@ -152,16 +169,17 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
                 idempotency_key=key,
                 owner=owner(),
                 priority=Priority.labelled(body.priority),
+                webhook=body.webhook,
             )
             job_id, units = job.id, len(job.units)
             nothing_done = store.Progress(0, sum(unit.steps_total for unit in job.units), None)
             standing = store.Standing(nothing_done, list(submission.units))
-            answer = _answer({**_view(job, standing), "images": body.images})
+            answer = _answer({**_view(job, standing), "images": body.images, "webhook": _webhook(session, job)})
     except IntegrityError:
         if key and (known := _submitted_before(here, key, sha256)):
             return known  # the same key came twice at once, and the other was first
         with here.database.reading() as session:  # a picture was deleted meanwhile, and this says which
-            check_request(session, body, here.settings.max_images_per_job, owner())
+            check_request(session, body, here.settings, owner())
         raise
     structlog.contextvars.bind_contextvars(job=job_id)
     here.announcer.tell(units)
@@ -267,7 +285,24 @@ def _answer(detail: dict[str, Any]) -> Response:
 
 
 def _detail(session: Session, job: Job) -> dict[str, Any]:
-    return {**_view(job, store.standing_of(session, [job])[job.id]), "images": store.images_of(session, job.id)}
+    view = _view(job, store.standing_of(session, [job])[job.id])
+    return {**view, "images": store.images_of(session, job.id), "webhook": _webhook(session, job)}
+
+
+def _webhook(session: Session, job: Job) -> dict[str, Any] | None:
+    if job.webhook is None:
+        return None
+    told = delivery_of(session, job.id)
+    waits = told is not None and told.state == DeliveryState.WAITING
+    return WebhookView(
+        url=job.webhook,
+        state=DeliveryState(told.state) if told else None,
+        attempts=told.attempts if told else 0,
+        status=told.status if told else None,
+        error=told.error if told else None,
+        next_at=told.due_at if told and waits else None,
+        delivered_at=told.delivered_at if told else None,
+    ).model_dump(mode="json")
 
 
 def _view(job: Job, standing: store.Standing) -> dict[str, Any]:

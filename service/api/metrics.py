@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from service.api import requests
 from service.api.context import Context, context
 from service.api.health import heard_within
+from service.store.deliveries import deliveries_by_state
 from service.store.jobs import jobs_by_state
 from service.store.scheduling import waiting_by_priority
 from service.store.states import ENDED_JOB
@@ -56,6 +57,7 @@ class _StoreCollector(Collector):
         with self._here.database.reading() as session:
             yield from _states(session)
             yield from _queue(session)
+            yield from _deliveries(session)
             yield from _workers(session, heard_within(self._here.settings))
             yield from _tallied(all_tallies(session))
 
@@ -66,6 +68,13 @@ def _states(session: Session) -> Iterator[Metric]:
         for state, count in by_state.items():
             gauge.add_metric([state], count)
         yield gauge
+
+
+def _deliveries(session: Session) -> Iterator[Metric]:
+    gauge = GaugeMetricFamily("occluscope_deliveries", "Webhooks' deliveries, by state", labels=["state"])
+    for state, count in deliveries_by_state(session).items():
+        gauge.add_metric([state], count)
+    yield gauge
 
 
 def _queue(session: Session) -> Iterator[Metric]:

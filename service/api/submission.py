@@ -15,7 +15,9 @@ from occluscope import analyses, models
 from occluscope.analyses.contract import AnalysisSpec, ImageRef, Parameters, Unit
 from occluscope.errors import FieldError, InvalidInputError
 from occluscope.models import ModelCard
+from service.addresses import ForbiddenAddressError, checked_url
 from service.api.context import Strict
+from service.settings import Settings
 from service.store.tables import Image, ImageOwner
 
 KnownImages = Callable[[Iterable[str]], dict[str, ImageRef]]  # of these ids those that their owner has uploaded
@@ -45,6 +47,11 @@ class JobRequest(Strict):
         default="batch", description="`interactive` goes before `batch`: somebody waits for it"
     )
 
+    webhook: str | None = Field(
+        default=None,
+        description="Told by a signed POST when the job has ended: an address on the open Internet, https:// or http://",
+    )
+
     @field_validator("model")
     @classmethod
     def _one_or_several(cls, model: str | None, info: ValidationInfo) -> str | None:
@@ -54,7 +61,8 @@ class JobRequest(Strict):
 
     def sha256(self) -> str:
         """Equal for equal requests."""
-        content = json.dumps(self.model_dump(), sort_keys=True)
+        later = {"webhook"} if self.webhook is None else set()  # fields that requests did not always have
+        content = json.dumps(self.model_dump(exclude=later), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
@@ -67,7 +75,7 @@ class Submission:
     combines: bool
 
 
-def check_request(session: Session, request: JobRequest, max_images: int, owner: str) -> Submission:
+def check_request(session: Session, request: JobRequest, config: Settings, owner: str) -> Submission:
     """Hold a request against the analyses, the models' cards and the owner's pictures.
 
     Raises
@@ -79,9 +87,10 @@ def check_request(session: Session, request: JobRequest, max_images: int, owner:
     spec = _spec(request.analysis, errors)
     cards = _cards(request, errors)
     known = partial(_known_images, session, owner)
-    images = _images(known, request.images, max_images, errors)
+    images = _images(known, request.images, config.max_images_per_job, errors)
     params = _params(spec, request.params, errors)
     named = _named_images(known, spec, params, errors)
+    _check_webhook(request.webhook, config, errors)
     if errors or spec is None or params is None:
         raise InvalidInputError(errors)
     units = _plans(spec, params, cards, images, named)
@@ -116,6 +125,14 @@ def _spec(name: str, errors: list[FieldError]) -> AnalysisSpec | None:
     except KeyError:
         errors.append(FieldError("analysis", f"there is no such analysis; there are: {', '.join(analyses.names())}"))
         return None
+
+
+def _check_webhook(url: str | None, config: Settings, errors: list[FieldError]) -> None:
+    try:
+        if url is not None:
+            checked_url(url, config.webhook_hosts)
+    except ForbiddenAddressError as error:
+        errors.append(FieldError("webhook", str(error)))
 
 
 def _cards(request: JobRequest, errors: list[FieldError]) -> list[ModelCard]:

@@ -37,6 +37,9 @@ def submit(
     priority: Annotated[
         str | None, typer.Option(help="interactive or batch; interactive, which goes first, if you wait for it.")
     ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="URL that is told when the job has ended (see `webhook-secret`).")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until it has ended, then its numbers.")] = False,
     output: Annotated[Path | None, typer.Option(help="With --wait: write the results into this folder.")] = None,
 ) -> None:
@@ -46,7 +49,8 @@ def submit(
         models = model or [_DEFAULT_MODEL]
         asked = models[0] if len(models) == 1 else models
         urgency = priority or ("interactive" if wait or output else "batch")
-        job = client.submit(analysis, asked, ids, dict(_param(text) for text in param or []), priority=urgency)
+        params = dict(_param(text) for text in param or [])
+        job = client.submit(analysis, asked, ids, params, priority=urgency, webhook=webhook)
         _console.print(job.id, highlight=False)
         if not (wait or output):
             return
@@ -112,6 +116,12 @@ def delete(job_id: Annotated[str, typer.Argument(help="A job's id.")]) -> None:
     """Delete a job with its results."""
     with _client() as client:
         client.delete(job_id)
+
+
+def webhook_secret() -> None:
+    """Print what deliveries to your webhooks are signed with (https://www.standardwebhooks.com)."""
+    with _client() as client:
+        _console.print(client.webhook_secret(), highlight=False)
 
 
 def models(

@@ -20,6 +20,7 @@ for ask in (
     asking.download,
     asking.cancel,
     asking.delete,
+    asking.webhook_secret,
     asking.models,
     asking.analyses,
 ):

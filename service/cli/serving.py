@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.deliver import Deliverer
 from service.logs import configure_logs
 from service.queue import Queue
 from service.reconcile import Reconciler
@@ -91,7 +92,7 @@ def worker() -> None:
 def reconcile(keep_days: KeepDays = None, max_bytes: MaxBytes = None) -> None:
     """Run the reconciler: frees the units of workers that died, announces those that nobody was told of.
 
-    Deletes old jobs where it is told to. Any number of reconcilers may run at once.
+    Deletes old jobs where it is told to, and tells webhooks. Any number of reconcilers may run at once.
     """
     configure_logs()
     kept = {"keep_days": keep_days, "max_bytes": max_bytes}
@@ -99,7 +100,9 @@ def reconcile(keep_days: KeepDays = None, max_bytes: MaxBytes = None) -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    Reconciler(Database(config.database_url), Queue(config), config).run(stop)
+    database = Database(config.database_url)
+    threading.Thread(target=Deliverer(database, config).run, args=[stop], name="deliverer", daemon=True).start()
+    Reconciler(database, Queue(config), config).run(stop)
     sys.exit(0)
 
 

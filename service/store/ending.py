@@ -7,6 +7,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from service.store.database import clock
+from service.store.deliveries import queue_delivery
 from service.store.kept import forget_kept
 from service.store.locks import lock_job
 from service.store.states import ENDED_JOB, ENDED_UNIT, JobState, UnitRole, UnitState
@@ -81,6 +82,7 @@ def count_following(session: Session, job_id: str) -> int:
 
 def _end(session: Session, job: Job, state: JobState, moment: datetime) -> None:
     job.state, job.finished_at = state, moment
+    queue_delivery(session, job, moment)
     tally(session, f"jobs_{state}", job.analysis, total=max((moment - job.created_at).total_seconds(), 0.0))
 
 

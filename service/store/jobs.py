@@ -43,6 +43,7 @@ def submit_job(
     idempotency_key: str | None = None,
     owner: str = "",
     priority: Priority = Priority.BATCH,
+    webhook: str | None = None,
 ) -> Job:
     """Write a job and its units, state ``queued``. units: by model. idempotency_key: as its owner has it."""
     note_owner(session, owner)
@@ -56,6 +57,7 @@ def submit_job(
         owner=owner,
         priority=priority,
         combines=combines,
+        webhook=webhook,
         state=JobState.QUEUED,
         idempotency_key=None if idempotency_key is None else _own_key(owner, idempotency_key),
         request_sha256=request_sha256,

@@ -24,6 +24,14 @@ class UnitState(StrEnum):
     CANCELLED = "cancelled"
 
 
+class DeliveryState(StrEnum):
+    """``waiting → delivered | given_up``."""
+
+    WAITING = "waiting"
+    DELIVERED = "delivered"
+    GIVEN_UP = "given_up"
+
+
 class UnitRole(StrEnum):
     """``work``: a unit of the plan. ``combine``: made when a model's have all ended, over what they kept.
 

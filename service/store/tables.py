@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from service.store.states import JobState, Priority, UnitRole, UnitState
+from service.store.states import DeliveryState, JobState, Priority, UnitRole, UnitState
 
 _ID: Final = 32  # hexadecimal digits of a UUID
 _NAME: Final = 100
@@ -64,7 +64,7 @@ def new_id() -> str:
     return uuid4().hex
 
 
-def _one_of(column: str, states: type[JobState | UnitState]) -> CheckConstraint:
+def _one_of(column: str, states: type[JobState | UnitState | DeliveryState]) -> CheckConstraint:
     names = ", ".join(f"'{state}'" for state in states)
     return CheckConstraint(f"{column} IN ({names})", name=column)
 
@@ -101,6 +101,7 @@ class Job(Base):
 
     model: the first of those that its units run. owner: whose it is; owners take turns.
     stored_bytes: of its results, for retention. idempotency_key: SHA-256 of the owner and the key they sent.
+    webhook: URL that is told when the job has ended.
     """
 
     __tablename__ = "jobs"
@@ -122,6 +123,7 @@ class Job(Base):
     combines: Mapped[bool] = mapped_column(default=False, server_default=false())
     state: Mapped[str] = mapped_column(String(_NAME))
     error: Mapped[str | None] = mapped_column(Text)
+    webhook: Mapped[str | None] = mapped_column(Text)
     idempotency_key: Mapped[str | None] = mapped_column(String(255), unique=True)
     request_sha256: Mapped[str] = mapped_column(String(_SHA256))
     created_at: Mapped[datetime]
@@ -143,12 +145,16 @@ class JobImage(Base):
 
 
 class Owner(Base):
-    """Whose jobs there are. served_at: when a unit of theirs was last claimed; who waits longest is served next."""
+    """Whose jobs there are. served_at: when a unit of theirs was last claimed; who waits longest is served next.
+
+    webhook_secret: what their webhooks are signed with, once there was one.
+    """
 
     __tablename__ = "owners"
 
     name: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
     served_at: Mapped[datetime] = mapped_column(index=True)
+    webhook_secret: Mapped[str | None] = mapped_column(String(_NAME))
 
 
 class ApiKey(Base):
@@ -261,6 +267,27 @@ class Metric(Base):
     value: Mapped[float]
     unit: Mapped[str | None] = mapped_column(String(_NAME))
     image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"), index=True)
+
+
+class Delivery(Base):
+    """That a job has ended, told to its webhook.
+
+    due_at: when it is tried next. status: of HTTP, that the last attempt was answered with, if it was. error: why the
+    last attempt was none.
+    """
+
+    __tablename__ = "deliveries"
+    __table_args__ = (_one_of("state", DeliveryState), Index(None, "state", "due_at"))
+
+    id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
+    state: Mapped[str] = mapped_column(String(_NAME))
+    attempts: Mapped[int] = mapped_column(default=0)
+    status: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+    due_at: Mapped[datetime]
+    delivered_at: Mapped[datetime | None]
 
 
 class Worker(Base):

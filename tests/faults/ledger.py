@@ -84,11 +84,12 @@ class Ledger:
         expects: Sequence[str] = SUCCEEDS,
         key: str | None = None,
         priority: str = "batch",
+        webhook: str | None = None,
     ) -> Job:
         """Submit and note a job. expects: the states that it may end in."""
         request = Request(tuple(params.items()), seeds)
         assert request in self._right, "know what it gives first"
-        job = self._submit(request, key, priority)
+        job = self._submit(request, key, priority, webhook)
         self._accepted[job.id] = (request, expects)
         return job
 
@@ -155,6 +156,8 @@ class Ledger:
             self._images[seed] = self._client.upload(encode(random_picture(seed))).id
         return self._images[seed]
 
-    def _submit(self, request: Request, key: str | None = None, priority: str = "batch") -> Job:
+    def _submit(
+        self, request: Request, key: str | None = None, priority: str = "batch", webhook: str | None = None
+    ) -> Job:
         images = [self.image(seed) for seed in request.seeds]
-        return self._client.submit("occlusion", MODEL, images, dict(request.params), key, priority)
+        return self._client.submit("occlusion", MODEL, images, dict(request.params), key, priority, webhook=webhook)

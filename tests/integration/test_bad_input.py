@@ -111,6 +111,14 @@ def test_json_over_its_limit(stack: Stack) -> None:
         ({"params": {"target": 10**40}}, "params.target"),
         ({"params": {"colour": 1}}, "params.colour"),
         ({"priority": "high"}, "priority"),
+        ({"webhook": 3}, "webhook"),
+        ({"webhook": "tomorrow"}, "webhook"),
+        ({"webhook": "ftp://1.1.1.1/"}, "webhook"),
+        ({"webhook": "http://127.0.0.1:8000/v1/jobs"}, "webhook"),
+        ({"webhook": "http://localhost/"}, "webhook"),
+        ({"webhook": "http://10.1.2.3/"}, "webhook"),
+        ({"webhook": "http://169.254.169.254/latest/meta-data"}, "webhook"),
+        ({"webhook": "http://[::ffff:10.0.0.1]/"}, "webhook"),
     ],
 )
 def test_bad_jobs(stack: Stack, image: str, change: dict[str, Any], path: str) -> None:

@@ -23,7 +23,7 @@ async function refresh() {
       showChoices();
       showPictures();
     }
-    if (ended(job)) return;
+    if (ended(job) && !job.webhook?.next_at) return;
   } catch (error) { showError(error); }
   setTimeout(refresh, REFRESH_MS);
 }
@@ -53,6 +53,17 @@ async function showJob(job) {
   byId("left").textContent = timeLeft(job);
   byId("reason").hidden = !job.error;
   byId("reason").textContent = job.error ?? "";
+  byId("webhook").hidden = !job.webhook?.state;
+  byId("webhook").textContent = job.webhook?.state ? delivery(job.webhook) : "";
+}
+
+function delivery(webhook) {
+  const attempts = webhook.attempts === 1 ? "once" : `${webhook.attempts} times`;
+  if (webhook.state === "delivered") return `${webhook.url} was told: it answered ${webhook.status}.`;
+  if (webhook.state === "given_up") return `${webhook.url} was not told, tried ${attempts}: ${webhook.error}.`;
+  if (!webhook.attempts) return `${webhook.url} is about to be told.`;
+  const next = new Date(webhook.next_at).toLocaleTimeString();
+  return `${webhook.url} was not told yet, tried ${attempts}: ${webhook.error ?? "no answer yet"}. Next at ${next}.`;
 }
 
 async function whyItWaits() {

@@ -1,0 +1,24 @@
+"""``/v1/webhooks``: what deliveries are signed with."""
+
+from flask import Response, jsonify
+from flask_openapi3 import APIBlueprint, Tag
+from pydantic import BaseModel, Field
+
+from service.api.auth import PROTECTED, owner
+from service.api.context import context
+from service.store.deliveries import webhook_secret
+
+blueprint = APIBlueprint("webhooks", __name__, url_prefix="/v1/webhooks", abp_tags=[Tag(name="webhooks")], **PROTECTED)
+
+
+class SecretView(BaseModel):
+    """An owner's secret."""
+
+    secret: str = Field(description="For a library of Standard Webhooks, which checks a delivery's headers and body")
+
+
+@blueprint.get("/secret", summary="Show the secret that deliveries are signed with", responses={200: SecretView})
+def secret() -> Response:
+    """The same for all webhooks of an owner; made when it is first asked for."""
+    with context().database.writing() as session:
+        return jsonify(secret=webhook_secret(session, owner()))

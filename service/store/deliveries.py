@@ -1,0 +1,125 @@
+"""Deliveries: what webhooks are to be told, written with the job's end, so that none is lost and no job waits for one.
+
+Whoever delivers claims a delivery by putting off when it is due; should they die, it is due again then. So a receiver
+may be told twice, and knows it by the delivery's id.
+"""
+
+import base64
+import secrets
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from service.store.database import clock
+from service.store.scheduling import note_owner
+from service.store.states import DeliveryState
+from service.store.tables import Delivery, Job, Owner
+
+_SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how Standard Webhooks marks one
+_SECRET_BYTES: Final = 24
+
+
+@dataclass(frozen=True)
+class Due:
+    """A delivery that is claimed. attempt: which one this is, from 1; writes hold only for the newest."""
+
+    id: str
+    job_id: str
+    owner: str
+    url: str
+    attempt: int
+    message: dict[str, Any]
+
+
+def queue_delivery(session: Session, job: Job, moment: datetime) -> None:
+    """Have the job's webhook told that it ended, if it has one."""
+    if job.webhook:
+        session.add(Delivery(job_id=job.id, state=DeliveryState.WAITING, created_at=moment, due_at=moment))
+
+
+def has_due(session: Session) -> bool:
+    """Whether there is anything to deliver now."""
+    due = select(Delivery.id).where(Delivery.state == DeliveryState.WAITING, Delivery.due_at <= clock(session))
+    return session.scalar(due.limit(1)) is not None
+
+
+def claim_deliveries(session: Session, limit: int, lease_seconds: float) -> list[Due]:
+    """Take what is due; nobody else is given it before the lease is over."""
+    moment = clock(session)
+    due = (
+        select(Delivery.id)
+        .where(Delivery.state == DeliveryState.WAITING, Delivery.due_at <= moment)
+        .order_by(Delivery.due_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    ids = session.scalars(due).all()
+    session.execute(
+        update(Delivery)
+        .where(Delivery.id.in_(ids))
+        .values(attempts=Delivery.attempts + 1, due_at=moment + timedelta(seconds=lease_seconds))
+    )
+    claimed = select(Delivery, Job).join(Job, Job.id == Delivery.job_id).where(Delivery.id.in_(ids))
+    return [
+        Due(delivery.id, job.id, job.owner, job.webhook or "", delivery.attempts, _message(job))
+        for delivery, job in session.execute(claimed)
+    ]
+
+
+def note_delivered(session: Session, due: Due, status: int | None) -> bool:
+    """The receiver has taken it; false where somebody else delivers it by now."""
+    return _change(session, due, state=DeliveryState.DELIVERED, status=status, error=None, delivered_at=clock(session))
+
+
+def note_refused(
+    session: Session, due: Due, error: str, status: int | None = None, again_in_seconds: float | None = None
+) -> bool:
+    """The receiver has not taken it. again_in_seconds: until the next attempt, none where it is given up."""
+    state = DeliveryState.GIVEN_UP if again_in_seconds is None else DeliveryState.WAITING
+    due_at = clock(session) + timedelta(seconds=again_in_seconds or 0.0)
+    return _change(session, due, state=state, status=status, error=error, due_at=due_at)
+
+
+def delivery_of(session: Session, job_id: str) -> Delivery | None:
+    """How the job's webhook was told; none before its end, and where it has none."""
+    return session.scalar(select(Delivery).where(Delivery.job_id == job_id))
+
+
+def deliveries_by_state(session: Session) -> dict[str, int]:
+    """How many deliveries there are in each state."""
+    query = select(Delivery.state, func.count()).group_by(Delivery.state)
+    counts: dict[str, int] = dict(session.execute(query).all())
+    return {state: counts.get(state, 0) for state in DeliveryState}
+
+
+def webhook_secret(session: Session, owner: str) -> str:
+    """What an owner's webhooks are signed with; made when it is first asked for."""
+    note_owner(session, owner)
+    fresh = _SECRET_PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
+    of_owner = update(Owner).where(Owner.name == owner)
+    session.execute(of_owner.where(Owner.webhook_secret.is_(None)).values(webhook_secret=fresh))
+    return str(session.scalar(select(Owner.webhook_secret).where(Owner.name == owner)))
+
+
+def _message(job: Job) -> dict[str, Any]:
+    """What the receiver is told."""
+    moments = {"created_at": job.created_at, "started_at": job.started_at, "finished_at": job.finished_at}
+    told = {name: moment.isoformat() if moment else None for name, moment in moments.items()}
+    return {
+        "type": f"job.{job.state}",
+        "timestamp": told["finished_at"],
+        "data": {"id": job.id, "analysis": job.analysis, "state": job.state, "error": job.error, **told},
+    }
+
+
+def _change(session: Session, due: Due, **values: Any) -> bool:
+    changed = session.execute(
+        update(Delivery)
+        .where(Delivery.id == due.id, Delivery.attempts == due.attempt, Delivery.state == DeliveryState.WAITING)
+        .values(**values)
+        .returning(Delivery.id)
+    )
+    return changed.first() is not None

@@ -1,0 +1,180 @@
+"""Deliveries to a real receiver: signed, repeated, given up, and never twice at once."""
+
+import base64
+import hashlib
+import hmac
+import json
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from standardwebhooks import Webhook
+
+from service.deliver import Deliverer
+from service.settings import Settings
+from service.store.database import Database, clock
+from service.store.deliveries import claim_deliveries, deliveries_by_state, delivery_of, note_delivered, webhook_secret
+from service.store.ending import cancel_job
+from service.store.tables import Delivery, Job
+from tests.parts import free_port
+from tests.receiver import Receiver
+from tests.unit.store.conftest import SubmitUnits, submit
+
+__all__ = ["submit"]  # the fixture
+
+CONFIG = Settings(webhook_hosts=["127.0.0.1"], webhook_attempts=3)
+
+
+def ended(database: Database, submit: SubmitUnits, url: str, owner: str = "") -> str:
+    """A job with a webhook, ended."""
+    job_id, _ = submit(owner=owner)
+    with database.writing() as session:
+        session.execute(update(Job).where(Job.id == job_id).values(webhook=url))
+    with database.writing() as session:
+        cancel_job(session, job_id)
+    return job_id
+
+
+def make_due(database: Database) -> None:
+    with database.writing() as session:
+        session.execute(update(Delivery).values(due_at=clock(session) - timedelta(seconds=1)))
+
+
+def outcome(database: Database, job_id: str) -> tuple[Any, ...]:
+    with database.reading() as session:
+        delivery = delivery_of(session, job_id)
+        assert delivery is not None
+        return delivery.state, delivery.attempts, delivery.status, delivery.error
+
+
+def seconds_until_due(database: Database) -> float:
+    with database.reading() as session:
+        return (session.scalars(select(Delivery.due_at)).one() - clock(session)).total_seconds()
+
+
+def test_a_job_without_a_webhook_tells_nobody(database: Database, submit: SubmitUnits) -> None:
+    job_id, _ = submit()
+    with database.writing() as session:
+        cancel_job(session, job_id)
+        assert delivery_of(session, job_id) is None
+    assert Deliverer(database, CONFIG).round() == 0
+
+
+def test_a_delivery_is_signed_so_that_the_standards_library_and_hmac_agree(
+    database: Database, submit: SubmitUnits
+) -> None:
+    with Receiver() as receiver:
+        job_id = ended(database, submit, f"{receiver.url}?a=1", owner="ada")
+        assert Deliverer(database, CONFIG).round() == 1
+        assert Deliverer(database, CONFIG).round() == 0
+        (told,) = receiver.told
+    assert outcome(database, job_id) == ("delivered", 1, 204, None)
+    with database.writing() as session:
+        secret = webhook_secret(session, "ada")
+        assert webhook_secret(session, "ada") == secret != webhook_secret(session, "ben")
+    assert told.path == "/told?a=1"
+    message = Webhook(secret).verify(told.body, told.headers)
+    assert message["type"] == "job.cancelled"
+    assert (message["data"]["id"], message["data"]["state"]) == (job_id, "cancelled")
+    headers = {name.lower(): value for name, value in told.headers.items()}
+    assert headers["host"] == receiver.url.split("/")[2]
+    assert headers["content-type"] == "application/json"
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + told.body
+    digest = hmac.new(base64.b64decode(secret.removeprefix("whsec_")), signed, hashlib.sha256).digest()
+    assert headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
+
+
+def test_who_does_not_take_it_is_told_again_after_ever_longer_pauses_under_one_id(
+    database: Database, submit: SubmitUnits
+) -> None:
+    deliverer = Deliverer(database, CONFIG)
+    with Receiver(500, 302, 200) as receiver:
+        job_id = ended(database, submit, receiver.url)
+        deliverer.round()
+        assert outcome(database, job_id) == ("waiting", 1, 500, "it answered 500")
+        assert 9 < seconds_until_due(database) <= 10
+        assert deliverer.round() == 0  # not due yet
+        make_due(database)
+        deliverer.round()
+        assert outcome(database, job_id) == ("waiting", 2, 302, "it answered 302")
+        assert 29 < seconds_until_due(database) <= 30
+        make_due(database)
+        deliverer.round()
+        assert outcome(database, job_id) == ("delivered", 3, 200, None)
+        assert len({told.headers["webhook-id"] for told in receiver.told}) == 1
+
+
+@pytest.mark.parametrize(("answer", "attempts"), [(500, 3), (410, 1)])
+def test_at_last_it_is_given_up_and_at_once_where_the_receiver_is_gone(
+    database: Database, submit: SubmitUnits, answer: int, attempts: int
+) -> None:
+    with Receiver(answer) as receiver:
+        job_id = ended(database, submit, receiver.url)
+        for _ in range(attempts + 1):
+            Deliverer(database, CONFIG).round()
+            make_due(database)
+        assert len(receiver.told) == attempts
+    assert outcome(database, job_id) == ("given_up", attempts, answer, f"it answered {answer}")
+    with database.reading() as session:
+        assert deliveries_by_state(session) == {"waiting": 0, "delivered": 0, "given_up": 1}
+
+
+def test_a_redirection_is_not_followed(database: Database, submit: SubmitUnits) -> None:
+    with Receiver() as inner, Receiver(307, location=inner.url) as receiver:
+        ended(database, submit, receiver.url)
+        Deliverer(database, CONFIG).round()
+        assert len(receiver.told) == 1
+        assert inner.told == []
+
+
+def test_an_address_is_checked_again_when_it_is_told(database: Database, submit: SubmitUnits) -> None:
+    """A name may lead elsewhere by then."""
+    with Receiver() as receiver:
+        job_id = ended(database, submit, receiver.url)
+        Deliverer(database, CONFIG.model_copy(update={"webhook_hosts": []})).round()
+        assert receiver.told == []
+    assert outcome(database, job_id) == ("waiting", 1, None, "its address is not a public one")
+
+
+def test_nobody_there_is_an_attempt(database: Database, submit: SubmitUnits) -> None:
+    job_id = ended(database, submit, f"http://127.0.0.1:{free_port()}/")
+    Deliverer(database, CONFIG).round()
+    state, attempts, status, error = outcome(database, job_id)
+    assert (state, attempts, status) == ("waiting", 1, None)
+    assert error
+
+
+def test_a_receiver_that_does_not_answer_holds_up_no_other(
+    database: Database, submit: SubmitUnits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.deliver._ANSWER_SECONDS", 0.5)
+    with Receiver(seconds=2) as slow, Receiver() as quick:
+        late, soon = ended(database, submit, slow.url), ended(database, submit, quick.url)
+        assert Deliverer(database, CONFIG).round() == 2
+    assert outcome(database, late)[:2] == ("waiting", 1)
+    assert outcome(database, soon)[:2] == ("delivered", 1)
+
+
+def test_several_deliverers_at_once_tell_each_receiver_once(database: Database, submit: SubmitUnits) -> None:
+    with Receiver() as receiver:
+        jobs = [ended(database, submit, receiver.url) for _ in range(30)]
+        with ThreadPoolExecutor(4) as pool:
+            rounds = list(pool.map(lambda _: Deliverer(database, CONFIG).round(), range(12)))
+        assert sum(rounds) == 30
+        told = [json.loads(one.body)["data"]["id"] for one in receiver.told]
+    assert sorted(told) == sorted(jobs)
+
+
+def test_a_deliverer_that_died_is_replaced_and_writes_nothing_late(database: Database, submit: SubmitUnits) -> None:
+    with Receiver() as receiver:
+        job_id = ended(database, submit, receiver.url)
+        with database.writing() as session:
+            (dead,) = claim_deliveries(session, 10, 60)
+        assert Deliverer(database, CONFIG).round() == 0  # it may still be at it
+        make_due(database)
+        assert Deliverer(database, CONFIG).round() == 1
+        with database.writing() as session:
+            assert not note_delivered(session, dead, 200)
+    assert outcome(database, job_id) == ("delivered", 2, 204, None)
