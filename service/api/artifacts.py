@@ -82,7 +82,7 @@ def show(path: IdPath, query: ArtifactQuery) -> Response:
             return problem(HTTPStatus.NOT_ACCEPTABLE, detail)
         response = Response(mimetype=MEDIA_TYPES[wanted])
         response.set_etag(_etag(artifact, wanted, query))
-        response.vary.add("Accept")
+        response.vary.update(("Accept", "Authorization", "Cookie"))  # kept for who asked, not for who signs in next
         response.cache_control.private = True
         response.cache_control.immutable = True
         response.cache_control.max_age = 365 * 24 * 3600

@@ -49,6 +49,19 @@ def test_without_a_key_nothing_is_told(keyed: Keyed, path: str, headers: dict[st
     assert "Authorization: Bearer" in response.json()["detail"]
 
 
+def test_every_call_that_is_published_needs_a_key(keyed: Keyed) -> None:
+    paths = httpx.get(f"{keyed.stack.url}/openapi.json").json()["paths"]
+    asked = 0
+    for path, operations in paths.items():
+        for method, operation in operations.items():
+            if path.startswith("/v1/") and path != "/v1/session":
+                url = keyed.stack.url + re.sub(r"\{\w+\}", "0" * 32, path)
+                assert httpx.request(method, url).status_code == 401, (method, path)
+                assert operation["security"] == [{"key": []}]
+                asked += 1
+    assert asked >= 14
+
+
 def test_what_changes_something_needs_a_key_too(keyed: Keyed, job: Job) -> None:
     url = keyed.stack.url
     picture = {"file": encode(random_picture(2))}
