@@ -3,6 +3,8 @@
 import json
 import time
 
+import pytest
+
 from service.store.states import ENDED_JOB
 from tests.faults.ledger import INSTANT, SECONDS_LONG
 from tests.faults.site import Site
@@ -38,6 +40,7 @@ def test_a_receiver_that_never_answers_holds_up_neither_jobs_nor_their_cancellat
         assert time.monotonic() - asked < 10
 
 
+@pytest.mark.parametrize("running", ["postgresql-valkey"], indirect=True, scope="session")
 def test_a_deliverer_killed_in_the_middle_is_replaced_and_told_twice_under_one_id(site: Site) -> None:
     with Receiver(seconds=1) as receiver:
         job = site.ledger.submit(INSTANT, 1, webhook=receiver.url)

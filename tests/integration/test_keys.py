@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +15,7 @@ from service.stack import running_stack
 from service.store.database import Database
 from service.store.migrate import migrate
 from tests.conftest import Keyed, encode, random_picture
-from tests.parts import COMMAND, QUICK, free_port, wait_until
+from tests.parts import COMMAND, free_port, wait_until
 
 MODEL = "efficientnet_lite0"
 SHORT = {"window": 112, "stride": 56, "insertion_deletion": False}
@@ -171,7 +170,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 
 def test_keys_from_the_command_line(tmp_path: Path) -> None:
     """Made, asked for, listed, and revoked while the service runs; what was there before is adopted."""
-    with running_stack(tmp_path, **_quick()) as stack:
+    with running_stack(tmp_path) as stack:
         environment = {
             **os.environ,
             "OCCLUSCOPE_DATABASE_URL": stack.settings.database_url,
@@ -197,10 +196,6 @@ def test_keys_from_the_command_line(tmp_path: Path) -> None:
         assert run(environment, "keys", "revoke", key_id).returncode == 0
         headers = {"Authorization": f"Bearer {key}"}
         wait_until(lambda: httpx.get(f"{stack.url}/v1/jobs", headers=headers).status_code == 401)
-
-
-def _quick() -> dict[str, Any]:
-    return {name.removeprefix("OCCLUSCOPE_").lower(): float(value) for name, value in QUICK.items()}
 
 
 def test_beyond_this_machine_only_with_keys(tmp_path: Path) -> None:
