@@ -74,7 +74,8 @@ def _database() -> Iterator[Database]:
         yield database
     except SQLAlchemyError as error:
         _errors.print(
-            f"the database of OCCLUSCOPE_DATABASE_URL cannot be used: {error.__cause__ or error}",
+            f"the database of OCCLUSCOPE_DATABASE_URL cannot be used: {error.__cause__ or error}. "
+            "Is it the service's own? `occluscope up`, in its folder, or `occluscope migrate` makes it.",
             style="red", markup=False,
         )  # fmt: skip
         raise typer.Exit(1) from None

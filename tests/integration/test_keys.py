@@ -198,6 +198,15 @@ def test_keys_from_the_command_line(tmp_path: Path) -> None:
         wait_until(lambda: httpx.get(f"{stack.url}/v1/jobs", headers=headers).status_code == 401)
 
 
+def test_a_database_that_is_not_the_services_is_said(tmp_path: Path) -> None:
+    environment = {**os.environ, "OCCLUSCOPE_DATABASE_URL": f"sqlite:///{tmp_path / 'other.db'}"}
+    for arguments in (("add", "ada"), ("list",), ("revoke", "0" * 12)):
+        refused = run(environment, "keys", *arguments)
+        assert refused.returncode == 1
+        assert "occluscope migrate" in " ".join(refused.stderr.split())
+        assert "Traceback" not in refused.stderr
+
+
 def test_beyond_this_machine_only_with_keys(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'store.db'}")
     migrate(database)
