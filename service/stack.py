@@ -190,7 +190,7 @@ def _take_over(config: Settings) -> None:
     """Nobody need wait for the leases of an earlier run: its workers are gone, or fenced off if one still ends."""
     database = Database(config.database_url)
     try:
-        with database.writing() as session:
+        with suppress(SQLAlchemyError), database.writing() as session:  # else they run out by themselves
             end_leases_of(session)
     finally:
         database.close()

@@ -79,9 +79,11 @@ class Part:
 
         The process goes on writing to the same file, so what it writes while the file is copied may be lost.
         """
-        if self.log.stat().st_size > largest_bytes:
+        if not self.log.exists() or self.log.stat().st_size <= largest_bytes:
+            return
+        with suppress(OSError):  # no space for a copy: what was there is lost, and space is free again
             shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))
-            os.truncate(self.log, 0)
+        os.truncate(self.log, 0)
 
 
 def stop(parts: Sequence[Part]) -> None:

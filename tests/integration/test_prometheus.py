@@ -82,9 +82,9 @@ def test_the_dashboard_shows_what_happens(prometheus: httpx.Client, client: Clie
     for question in QUESTIONS:
         if question not in MAY_BE_EMPTY:
             wait_until(partial(values, prometheus, question))
-    (speed,) = values(prometheus, next(question for question in QUESTIONS if "occluscope_steps_total" in question))
-    assert speed["metric"] == {"model": "efficientnet_lite0"}
-    assert float(speed["value"][1]) > 0
+    speeds = values(prometheus, next(question for question in QUESTIONS if "occluscope_steps_total" in question))
+    (speed,) = (float(one["value"][1]) for one in speeds if one["metric"] == {"model": "efficientnet_lite0"})
+    assert speed > 0
 
 
 def test_every_alert_is_understood_and_none_fires(prometheus: httpx.Client) -> None:

@@ -38,6 +38,17 @@ def test_a_log_that_grows_is_put_aside_and_goes_on(part: Part) -> None:
     assert b"\0" not in part.log.read_bytes()  # the process writes at the end, wherever that is now
 
 
+def test_without_space_for_a_copy_the_log_begins_anew_all_the_same(part: Part) -> None:
+    """Whoever supervises must not end because a disk is full, or because somebody took the log away."""
+    part.log.with_name("counter.log.1").mkdir()  # nothing can be copied there
+    wait_until(lambda: part.log.stat().st_size > LARGEST_BYTES)
+    stop([part])
+    part.put_log_aside(LARGEST_BYTES)
+    assert part.log.stat().st_size == 0
+    part.log.unlink()
+    part.put_log_aside(LARGEST_BYTES)
+
+
 def test_a_log_of_usual_size_stays(part: Part) -> None:
     wait_until(lambda: part.log.stat().st_size > 0)
     part.put_log_aside()
