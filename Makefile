@@ -26,11 +26,13 @@ demo: $(INSTALLED) ## run the main job on real pictures; the answers are in demo
 up: $(INSTALLED) ## start the service on this machine and leave it running, with its page
 	@$(BIN)/occluscope up
 
-# glibc keeps freed activations, as `occluscope worker` has it: the tests run the model twice as fast
+# glibc keeps freed activations, as `occluscope worker` has it: the tests run the model twice as fast;
+# two files of tests run at once, so each process takes one thread
 test: export MALLOC_MMAP_THRESHOLD_ = 1073741824
 test: export MALLOC_TRIM_THRESHOLD_ = 2147483648
-test: $(INSTALLED) ## run every test
-	$(BIN)/python -m pytest
+test: export OMP_NUM_THREADS ?= 1
+test: $(INSTALLED) ## run every test, two files of them at once
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 SOAK ?= --seed 1 --faults 100 --jobs 150
 soak: $(INSTALLED) ## random faults while jobs run, and what came of the jobs; SOAK="--seed 2 --database postgresql …"
