@@ -7,6 +7,7 @@ The cards of the bundled and the torchvision models are JSON files in `cards/`, 
 import difflib
 import json
 import math
+from collections.abc import Iterable
 from functools import cache, cached_property
 from importlib.resources import files
 from typing import Final, Literal
@@ -16,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from occluscope.preparation import Preparation
 
 _ROOT: Final = files("occluscope.models")
+_LONGEST_NAME: Final = 200  # characters of a name that close ones are looked for
 
 
 class Layer(BaseModel):
@@ -72,9 +74,7 @@ class ModelCard(BaseModel):
         """
         known = {layer.name: layer for layer in self.layers}
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=3)
-            hint = f"; close to it: {', '.join(close)}" if close else ""
-            raise LookupError(f"{self.name} has no layer '{_short(name)}'{hint}")
+            raise LookupError(f"{self.name} has no layer '{_short(name)}'{_hint(name, known)}")
         return known[name]
 
     def unit_axis(self, layer: str) -> int:
@@ -140,9 +140,16 @@ class ModelCard(BaseModel):
             return matches[0]
         if matches:
             raise LookupError(f"'{_short(target)}' names classes {matches} of {self.name}; give the index")
-        close = difflib.get_close_matches(wanted, [label.casefold() for label in self.labels], n=3)
-        hint = f"; close to it: {', '.join(close)}" if close else ""
+        hint = _hint(wanted, [label.casefold() for label in self.labels])
         raise LookupError(f"'{_short(target)}' is no label of {self.name}{hint}")
+
+
+def _hint(given: str, known: Iterable[str]) -> str:
+    """The names closest to one that is not known, for the end of a message; none for a name of absurd length."""
+    if len(given) > _LONGEST_NAME:  # comparing takes time that grows with the length, and a stranger chooses it
+        return ""
+    close = difflib.get_close_matches(given, known, n=3)
+    return f"; close to it: {', '.join(close)}" if close else ""
 
 
 def _short(given: object) -> str:
@@ -171,9 +178,7 @@ def card(name: str) -> ModelCard:
     """
     if name in cards():
         return cards()[name]
-    close = difflib.get_close_matches(name, cards(), n=3)
-    hint = f"; close to it: {', '.join(close)}" if close else ""
-    raise LookupError(f"there is no model '{_short(name)}'{hint}")
+    raise LookupError(f"there is no model '{_short(name)}'{_hint(name, cards())}")
 
 
 @cache

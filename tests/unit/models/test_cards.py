@@ -49,3 +49,12 @@ def test_a_label_that_differs_only_in_capitals_is_told_apart() -> None:
     """ImageNet has a dog and a jacket of this name."""
     lite0 = card("efficientnet_lite0")
     assert (lite0.class_index("Cardigan"), lite0.class_index("cardigan")) == (264, 474)
+
+
+def test_a_name_of_absurd_length_is_refused_without_a_search() -> None:
+    """The time that a search for close names takes grows with their length."""
+    for look in (card, lambda name: card("resnet18").layer(name), lambda name: card("resnet18").class_index(name)):
+        with pytest.raises(LookupError) as caught:
+            look("resnet18" * 100_000)
+        assert "close to it" not in str(caught.value)
+        assert len(str(caught.value)) < 200
