@@ -1,5 +1,6 @@
 """Parts from annotations in COCO's format: its keypoints as boxes about them, or its boxes by category."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,12 +22,15 @@ def parts_from_coco(annotations: dict[str, Any], files: Sequence[str], share: fl
     try:
         pictures = {picture["file_name"].rsplit("/", 1)[-1]: picture for picture in annotations["images"]}
         categories = {category["id"]: category for category in annotations["categories"]}
+        of_picture: dict[Any, list[dict[str, Any]]] = defaultdict(list)
+        for annotation in annotations["annotations"]:
+            of_picture[annotation["image_id"]].append(annotation)
         found = []
         for file in files:
             picture = pictures.get(file.rsplit("/", 1)[-1])
             if picture is None:
                 raise ValueError(f"the annotations do not know {file}")
-            own = [one for one in annotations["annotations"] if one["image_id"] == picture["id"]]
+            own = of_picture.get(picture["id"], [])
             parts = _keypoint_parts(own, categories, share) or _category_parts(own, categories)
             if not parts:
                 raise ValueError(f"the annotations have no keypoint and no box in {file}")
@@ -52,12 +56,17 @@ def _keypoint_parts(
 def _category_parts(
     annotations: list[dict[str, Any]], categories: dict[Any, dict[str, Any]]
 ) -> dict[str, tuple[float, float, float, float]]:
+    """The first of a category has its name, the others a number too that makes a name which no other part has."""
     parts: dict[str, tuple[float, float, float, float]] = {}
-    for one in annotations:
+    names = [str(categories[one["category_id"]]["name"]) for one in annotations]
+    known, last_number = set(names), dict.fromkeys(names, 1)
+    for one, category in zip(annotations, names, strict=True):
         x, y, width, height = one["bbox"]
-        name = str(categories[one["category_id"]]["name"])
-        number = sum(known == name or known.startswith(f"{name} ") for known in parts) + 1
-        parts[name if number == 1 else f"{name} {number}"] = (y, x, y + height, x + width)
+        name = category
+        while name in parts or (name != category and name in known):
+            last_number[category] += 1
+            name = f"{category} {last_number[category]}"
+        parts[name] = (y, x, y + height, x + width)
     return parts
 
 

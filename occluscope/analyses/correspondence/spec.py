@@ -1,5 +1,6 @@
 """correspondence: parameters, work units and names of results; no torch."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final
 
@@ -107,13 +108,14 @@ def plan(
     if len(params.parts) != len(images):
         message = f"there are {len(images)} pictures, and parts of {len(params.parts)}"
         raise InvalidInputError([*errors, FieldError("params.parts", message)])
-    names = part_names(params)
-    if len(names) > MAX_PARTS:
-        errors.append(FieldError("params.parts", f"{len(names)} different parts; the limit is {MAX_PARTS}"))
+    pictures_of = Counter(name for boxes in params.parts for name in boxes)
+    if len(pictures_of) > MAX_PARTS:
+        message = f"{len(pictures_of):,} different parts; the limit is {MAX_PARTS}"
+        raise InvalidInputError([*errors, FieldError("params.parts", message)])
     errors += [
         FieldError("params.parts", f"part '{name}' is in one picture only; a pair takes two")
-        for name in names
-        if sum(name in boxes for boxes in params.parts) < 2
+        for name, pictures in pictures_of.items()
+        if pictures < 2
     ]
     units = []
     for number, (image, boxes) in enumerate(zip(images, params.parts, strict=True)):

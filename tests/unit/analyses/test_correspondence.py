@@ -216,3 +216,25 @@ def test_parts_from_coco() -> None:
     for broken in documents:
         with pytest.raises(ValueError, match="no document in COCO's format"):
             parts_from_coco(broken, ["a.jpg"])
+
+
+def test_every_box_of_coco_keeps_a_name_of_its_own() -> None:
+    categories = [{"id": number, "name": name} for number, name in enumerate(["dog", "dog 2", "dog house"])]
+    boxes = [{"image_id": 1, "category_id": which, "bbox": [which, 1, 2, 2]} for which in (2, 0, 0, 1, 0)]
+    document = {"images": [{"id": 1, "file_name": "a.jpg", "height": 9, "width": 9}], "categories": categories}
+    (parts,) = parts_from_coco({**document, "annotations": boxes}, ["a.jpg"])
+    assert {name: box[1] for name, box in parts.items()} == {
+        "dog house": 2, "dog": 0, "dog 3": 0, "dog 2": 1, "dog 4": 0,
+    }  # fmt: skip
+
+
+def test_a_request_of_countless_names_is_refused_at_once() -> None:
+    """Were every name sought in every picture, it would take minutes."""
+    pictures = 2_000
+    images = [ImageRef(str(number), 250, 250) for number in range(pictures)]
+    parts = [{f"part {number} {name}": [0, 0, 9, 9] for name in range(60)} for number in range(pictures)]
+    with pytest.raises(InvalidInputError) as caught:
+        SPEC.plan(SPEC.parse({"parts": parts}), LITE0, images, {})
+    assert [error.message for error in caught.value.errors if error.path == "params.parts"] == [
+        "120,000 different parts; the limit is 16"
+    ]
