@@ -12,6 +12,7 @@ from typing import Any, Final
 import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
 
 from service.settings import Settings, settings
 
@@ -75,14 +76,15 @@ class Queue:
         return min(units, MOST_MESSAGES)
 
     def waiting(self) -> int | None:
-        """Messages that no worker has taken yet; none when the broker is out of reach."""
+        """Messages that no worker has taken yet; none when the broker is out of reach or answers with an error."""
         try:
             with self._app.connection_for_read() as connection:
                 connection.ensure_connection(max_retries=1, timeout=self._config.broker_timeout_seconds)
                 channel = connection.default_channel
                 client: Any = channel.client
                 return int(client.llen(self._config.queue_name))
-        except (OperationalError, OSError):
+        except (OperationalError, RedisError, OSError) as error:
+            _log.warning("broker does not say what waits", error=str(error))
             return None
 
 

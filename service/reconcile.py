@@ -53,6 +53,8 @@ class Reconciler:
                 wait_seconds = self._until_next()
             except SQLAlchemyError as error:
                 _log.warning("database out of reach", error=str(error))
+            except Exception:  # noqa: BLE001 - whatever it is, leases go on being freed
+                _log.exception("round not ended")
 
     def round(self) -> Round:
         """Free what ran out of its lease, and see to it that there is a message for every unit that waits."""

@@ -74,6 +74,9 @@ class Watchdog:
                 reason = self.reason()
             except SQLAlchemyError:
                 continue  # the heartbeat says so already
+            except Exception:  # noqa: BLE001 - whatever it is, a worker without its watchdog would be left to hang
+                _log.exception("watchdog could not look")
+                continue
             if reason and not self._stop.is_set():
                 _log.error("watchdog ends the worker", reason=reason)
                 self._bite()

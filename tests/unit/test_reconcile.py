@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -126,3 +127,20 @@ def test_without_a_broker_nobody_is_to_blame(database: Database, submit: SubmitU
     silence(database, seconds=5)
     wait_until(lambda: activity.still_seconds > 0.2)
     assert watchdog(database, nowhere, activity).reason() is None
+
+
+def test_a_broker_that_answers_with_errors_ends_nobody(
+    database: Database, submit: SubmitUnits, config: Settings
+) -> None:
+    """Something else lies where the queue should: units are not announced, and leases are freed all the same."""
+    queue = Queue(config)
+    with queue._app.connection_for_read() as connection:
+        client: Any = connection.default_channel.client
+        client.set(config.queue_name, "no list")
+    assert queue.waiting() is None
+    assert queue.announce(3) == 0
+    _, units = submit(1)
+    claim(database, units[0])
+    silence(database)
+    assert [unit.unit_id for unit in Reconciler(database, queue, config).round().freed] == units
+    assert Watchdog(database, queue, config, Activity()).reason() is None
