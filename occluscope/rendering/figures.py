@@ -17,6 +17,7 @@ from occluscope.results import ClassMap, Curves, GridGeometry, Heatmap, Matrix, 
 _WIDTH: Final = 6.4  # inches at `_DPI`
 _DPI: Final = 100
 _LEVEL_LABELS: Final = 6  # more names below an axis stand slanted
+MAX_TABLE_ROWS: Final = 200  # of a table that are drawn; all of them are in its JSON and CSV
 _LETTERS_WIDE: Final = 0.075  # inches a letter takes in a legend or a table
 
 
@@ -129,9 +130,12 @@ def matrix_figure(matrix: Matrix, title: str, colormap: str | None = None) -> Fi
 
 
 def table_figure(table: Table, title: str) -> Figure:
-    """A table as a picture, numbers to three significant digits."""
+    """A table as a picture, numbers to three significant digits; of a long one the first rows."""
     header = [column.name for column in table.columns]
-    texts = [[_text(cell) for cell in row] for row in table.rows]
+    texts = [[_text(cell) for cell in row] for row in table.rows[:MAX_TABLE_ROWS]]
+    caption = title or table.caption
+    if len(table.rows) > MAX_TABLE_ROWS:
+        caption = f"{caption}\nfirst {MAX_TABLE_ROWS:,} of {len(table.rows):,} rows"
     widths = [max(len(row[index]) for row in [header, *texts]) + 3 for index in range(len(header))]
     figure = Figure(
         figsize=(max(_LETTERS_WIDE * 1.2 * sum(widths), 3.2), 0.3 * (len(texts) + 1) + 0.5),
@@ -140,7 +144,7 @@ def table_figure(table: Table, title: str) -> Figure:
     )
     axes = figure.add_subplot()
     axes.set_axis_off()
-    axes.set_title(title or table.caption, fontsize="medium")
+    axes.set_title(caption, fontsize="medium")
     drawn = axes.table(
         texts,
         colLabels=header,

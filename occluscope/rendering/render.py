@@ -1,6 +1,7 @@
 """The one way from a result to a PNG."""
 
 import io
+import math
 import threading
 from dataclasses import dataclass
 from typing import Final
@@ -20,6 +21,8 @@ from occluscope.rendering.overlay import overlay_class_map, overlay_heatmap
 from occluscope.results import ClassMap, Curves, Heatmap, Matrix, Result, RgbImage, Table
 
 MAX_SIDE: Final = 4096  # pixels; an overlay's picture is drawn smaller beyond this
+MAX_PIXELS: Final = MAX_SIDE**2  # width × height; a figure is drawn smaller beyond this
+MAX_SIDE_OF_FIGURE: Final = 2**15  # pixels; matplotlib draws none of 2¹⁶ and more
 _drawing = threading.Lock()  # matplotlib's text layout is not safe to use from two threads at once
 
 
@@ -30,6 +33,7 @@ class DrawingOptions:
     overlay: on the original picture instead of alone. alpha: the map's opacity there, 0–1.
     colormap: a name in `COLORMAPS`; none chooses by the values.
     size: longer side of the picture in an overlay (none: the original's own), or width of a figure; pixels.
+    Pictures are drawn smaller where they would have more than `MAX_PIXELS`.
     """
 
     overlay: bool = False
@@ -95,6 +99,7 @@ def _figure(result: Result, options: DrawingOptions, title: str) -> Figure:
             figure = table_figure(result, title)
         case _:
             raise ValueError(f"nothing here draws a {result.kind}")
-    if options.size:
-        figure.set_dpi(options.size / figure.get_figwidth())
+    wide, high = figure.get_size_inches()
+    wanted = options.size / wide if options.size else figure.get_dpi()
+    figure.set_dpi(min(wanted, math.sqrt(MAX_PIXELS / (wide * high)), MAX_SIDE_OF_FIGURE / max(wide, high)))
     return figure

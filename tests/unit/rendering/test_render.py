@@ -6,8 +6,9 @@ from PIL import Image
 
 from occluscope.preparation import Frame
 from occluscope.rendering import COLORMAPS, DrawingOptions, render_png
+from occluscope.rendering.render import MAX_PIXELS
 from occluscope.rendering.scale import scale_of_numbers
-from occluscope.results import ClassMap, GridGeometry, Heatmap
+from occluscope.results import ClassMap, Column, GridGeometry, Heatmap, Matrix, Result, Table
 from occluscope.windows import WindowGrid
 from tests.unit.results.test_kinds import RESULTS
 
@@ -122,3 +123,17 @@ def test_every_colour_map_draws() -> None:
     assert len(COLORMAPS) > 100
     for name in COLORMAPS[::10]:
         assert scale_of_numbers(np.array([[-1.0, 2.0]]), name).rgba(np.array([[0.5]])).shape == (1, 1, 4)
+
+
+ROWS = 100_000
+LONG_TABLE = Table((Column("picture", "text"), Column("p", "number")), tuple(("x", 0.5) for _ in range(ROWS)), "long")
+MANY_ROWS = Matrix(np.random.default_rng(0).random((256, 40)), tuple(map(str, range(256))), "units", "", "many")
+
+
+@pytest.mark.parametrize("result", [LONG_TABLE, MANY_ROWS], ids=["table", "matrix"])
+@pytest.mark.parametrize("size", [None, 4096])
+def test_however_much_there_is_its_picture_stays_within_the_bound(result: Result, size: int | None) -> None:
+    """Longer than 65,535 pixels nothing can be drawn, and a picture of many gigabytes could be asked for."""
+    picture = Image.open(io.BytesIO(render_png(result, DrawingOptions(size=size), "title")))
+    assert picture.width * picture.height <= 1.01 * MAX_PIXELS
+    assert min(picture.size) > 64
