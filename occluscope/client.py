@@ -198,7 +198,8 @@ class Client:
     ) -> Job:
         """Submit a job on pictures given by id; it runs when a worker is free.
 
-        model: one, or several whose results are to be compared. priority: ``interactive`` goes before ``batch``.
+        model: one, or several whose results are to be compared. priority: ``interactive`` has
+        three turns of four while both wait, ``batch`` the fourth.
         idempotency_key: a submission repeated with the same key gives the same job; by default a new key.
         webhook: URL on the open Internet that is told when the job has ended.
         """

@@ -10,7 +10,7 @@ from sqlalchemy import delete, exists, func, select
 
 from service.settings import Settings
 from service.store.database import Database, clock
-from service.store.tables import Image, Job, JobImage
+from service.store.tables import Image, Job, JobImage, NamedImage
 
 _BATCH: Final = 20  # rows deleted in one transaction: others want to write too
 _UNUSED_FOR: Final = timedelta(days=1)  # a picture that was just uploaded is about to be used
@@ -21,7 +21,8 @@ _log = structlog.get_logger(__name__)
 def delete_what_is_over(database: Database, config: Settings) -> int:
     """Delete jobs that ended before `keep_days`, then the first to end until all is within `max_bytes`.
 
-    Pictures that no job has any more, and that nobody has used for a day, go too. Returns the number of jobs deleted.
+    Pictures that no job has or names any more, and that nobody has used for a day, go too. Returns the number of jobs
+    deleted.
     """
     with database.reading() as session:
         moment = clock(session)
@@ -65,8 +66,12 @@ def _deleted_jobs(database: Database, before: datetime, excess_bytes: float = ma
 
 
 def _delete_unused_images(database: Database, unused_since: datetime) -> None:
-    """Delete pictures that no job has and nobody has used since a moment."""
-    unused = (Image.used_at < unused_since, ~exists().where(JobImage.image_id == Image.id))
+    """Delete pictures that no job has or names, and nobody has used since a moment."""
+    unused = (
+        Image.used_at < unused_since,
+        ~exists().where(JobImage.image_id == Image.id),
+        ~exists().where(NamedImage.image_id == Image.id),
+    )
     while True:
         with database.writing() as session:
             image_ids = session.scalars(select(Image.id).where(*unused).limit(_BATCH)).all()

@@ -44,7 +44,8 @@ class JobRequest(Strict):
     params: dict[str, Any] = Field(default={}, description="Parameters, as the analysis's JSON Schema says")
 
     priority: Literal["interactive", "batch"] = Field(
-        default="batch", description="`interactive` goes before `batch`: somebody waits for it"
+        default="batch",
+        description="`interactive`, for what somebody waits for, has three turns of four, `batch` the fourth",
     )
 
     webhook: str | None = Field(

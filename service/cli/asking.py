@@ -35,7 +35,7 @@ def submit(
         list[str] | None, typer.Option(help="name=value; the value as JSON, plain text, or @FILE with JSON.")
     ] = None,
     priority: Annotated[
-        str | None, typer.Option(help="interactive or batch; interactive, which goes first, if you wait for it.")
+        str | None, typer.Option(help="interactive or batch; interactive, which has three turns of four, if you wait.")
     ] = None,
     webhook: Annotated[
         str | None, typer.Option(help="URL that is told when the job has ended (see `webhook-secret`).")

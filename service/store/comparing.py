@@ -11,7 +11,7 @@ from occluscope.results import Metric as GivenMetric
 from occluscope.results import NamedResult, Result
 from occluscope.results.comparison import compare, compare_metrics
 from service.store.database import Database
-from service.store.jobs import models_of
+from service.store.stages import models_of
 from service.store.tables import Artifact, JobImage, Metric, Unit
 from service.store.units import stored_result
 

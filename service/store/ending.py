@@ -10,46 +10,33 @@ from service.store.database import clock
 from service.store.deliveries import queue_delivery
 from service.store.kept import forget_kept
 from service.store.locks import lock_job
+from service.store.stages import count_all_ended, count_ended, stages_of
 from service.store.states import ENDED_JOB, ENDED_UNIT, JobState, UnitRole, UnitState
-from service.store.tables import Artifact, Job, Unit
+from service.store.tables import Artifact, Job, Stage, Unit
 from service.store.tallies import tally
 
 
-def end_job_with_its_last_unit(session: Session, job: Job) -> None:
-    """Make the units that can be made now, or end the job when none are left. job: locked by the caller."""
-    session.flush()
-    ended = select(Unit.id).where(Unit.job_id == job.id, Unit.state.in_(ENDED_UNIT))
-    session.execute(delete(Artifact).where(Artifact.unit_id.in_(ended), Artifact.preview))
-    if not _some_model_has_ended(session, job.id):
+def note_ended_unit(
+    session: Session, job: Job, unit_id: str, role: str, model: str, *, failed: bool, steps_done: int
+) -> None:
+    """Count a unit as ended, and do what follows: units that can be made now, or the job's end when none are left.
+
+    job: locked by the caller, who has written the unit's own row.
+    """
+    session.execute(delete(Artifact).where(Artifact.unit_id == unit_id, Artifact.preview))
+    if not count_ended(session, job.id, role, model, failed=failed, steps_done=steps_done):
         return
+    stages = stages_of(session, job.id)
+    following = _following(stages, combines=job.combines)
     moment = clock(session)
-    units = session.scalars(select(Unit).where(Unit.job_id == job.id).order_by(Unit.position)).all()
-    models = list(dict.fromkeys(unit.model for unit in units if unit.role == UnitRole.WORK))
-    following = _following(units, models, combines=job.combines)
-    session.add_all(
-        Unit(
-            job_id=job.id,
-            position=len(units) + number,
-            role=role,
-            model=model,
-            images=[],
-            payload={},
-            owner=job.owner,
-            priority=job.priority,
-            submitted_at=job.created_at,
-            queued_at=moment,
-            steps_total=1,
-            state=UnitState.QUEUED,
-        )
-        for number, (role, model) in enumerate(following)
-    )
-    if following or not _all_ended(units):
-        return
-    forget_kept(session, job.id)
-    if job.state == JobState.RUNNING:
-        failed = [unit for unit in units if unit.state == UnitState.FAILED]
-        job.error = _error(failed, len(units), models)
-        _end(session, job, JobState.FAILED if failed else JobState.SUCCEEDED, moment)
+    if following:
+        _make_units(session, job, stages, following, moment)
+    elif all(stage.has_ended for stage in stages):
+        forget_kept(session, job.id)
+        if job.state == JobState.RUNNING:
+            job.error = _error(session, job.id, stages)
+            failures = any(stage.failed for stage in stages)
+            _end(session, job, JobState.FAILED if failures else JobState.SUCCEEDED, moment)
 
 
 def cancel_job(session: Session, job_id: str) -> JobState | None:
@@ -68,6 +55,7 @@ def cancel_job(session: Session, job_id: str) -> JobState | None:
         .where(Unit.job_id == job_id, Unit.state.not_in(ENDED_UNIT))
         .values(state=UnitState.CANCELLED, finished_at=moment, leased_until=None)
     )
+    count_all_ended(session, job_id)
     session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.preview))
     forget_kept(session, job_id)
     _end(session, job, JobState.CANCELLED, moment)
@@ -76,8 +64,47 @@ def cancel_job(session: Session, job_id: str) -> JobState | None:
 
 def count_following(session: Session, job_id: str) -> int:
     """How many of the job's units over other units wait for a worker."""
-    wanted = (Unit.job_id == job_id, Unit.role != UnitRole.WORK, Unit.state == UnitState.QUEUED)
+    stages = stages_of(session, job_id)
+    planned = sum(stage.units for stage in stages if stage.role == UnitRole.WORK)
+    if all(stage.has_ended for stage in stages if stage.role != UnitRole.WORK):
+        return 0
+    wanted = (Unit.job_id == job_id, Unit.position >= planned, Unit.state == UnitState.QUEUED)
     return session.scalar(select(func.count()).select_from(Unit).where(*wanted)) or 0
+
+
+def _make_units(
+    session: Session, job: Job, stages: Sequence[Stage], following: Sequence[tuple[UnitRole, str]], moment: datetime
+) -> None:
+    """One unit for each role and model, behind all others."""
+    made = sum(stage.units for stage in stages)
+    for number, (role, model) in enumerate(following):
+        session.add(
+            Unit(
+                job_id=job.id,
+                position=made + number,
+                role=role,
+                model=model,
+                images=[],
+                payload={},
+                owner=job.owner,
+                priority=job.priority,
+                submitted_at=job.created_at,
+                queued_at=moment,
+                steps_total=1,
+                state=UnitState.QUEUED,
+            )
+        )
+        session.add(
+            Stage(
+                job_id=job.id,
+                role=role,
+                model=model,
+                position=len(stages) + number,
+                units=1,
+                still_open=1,
+                steps_total=1,
+            )
+        )
 
 
 def _end(session: Session, job: Job, state: JobState, moment: datetime) -> None:
@@ -86,42 +113,32 @@ def _end(session: Session, job: Job, state: JobState, moment: datetime) -> None:
     tally(session, f"jobs_{state}", job.analysis, total=max((moment - job.created_at).total_seconds(), 0.0))
 
 
-def _some_model_has_ended(session: Session, job_id: str) -> bool:
-    """Whether all units of some model have: before that nothing is due, however many units there are."""
-    still_open = func.count().filter(Unit.state.not_in(ENDED_UNIT))
-    query = select(Unit.model).where(Unit.job_id == job_id).group_by(Unit.model).having(still_open == 0).limit(1)
-    return session.scalar(query) is not None
-
-
-def _following(units: Sequence[Unit], models: Sequence[str], *, combines: bool) -> list[tuple[UnitRole, str]]:
+def _following(stages: Sequence[Stage], *, combines: bool) -> list[tuple[UnitRole, str]]:
     """Role and model of the units that are due: their parts have ended, and one of them succeeded."""
-    due: list[tuple[UnitRole, str]] = []
-    for model in models if combines else ():
-        own = [unit for unit in units if unit.model == model]
-        if _due(own, UnitRole.COMBINE):
-            due.append((UnitRole.COMBINE, model))
-    if due or len(models) < 2:
+    work = [stage for stage in stages if stage.role == UnitRole.WORK]
+    made = {(stage.role, stage.model) for stage in stages}
+    due = [
+        (UnitRole.COMBINE, stage.model)
+        for stage in (work if combines else ())
+        if stage.has_ended and stage.succeeded and (UnitRole.COMBINE, stage.model) not in made
+    ]
+    comparing = (UnitRole.COMPARE, "")
+    if due or len(work) < 2 or comparing in made or not all(stage.has_ended for stage in stages):
         return due
-    gave = {unit.model for unit in units if unit.state == UnitState.SUCCEEDED}
-    return [(UnitRole.COMPARE, "")] if len(gave) > 1 and _due(units, UnitRole.COMPARE) else []
+    gave = {stage.model for stage in stages if stage.succeeded}
+    return [comparing] if len(gave) > 1 else []
 
 
-def _due(units: Sequence[Unit], role: UnitRole) -> bool:
-    was_made = any(unit.role == role for unit in units)
-    return not was_made and _all_ended(units) and any(unit.state == UnitState.SUCCEEDED for unit in units)
-
-
-def _all_ended(units: Sequence[Unit]) -> bool:
-    return all(unit.state in ENDED_UNIT for unit in units)
-
-
-def _error(failed: Sequence[Unit], units: int, models: Sequence[str]) -> str | None:
+def _error(session: Session, job_id: str, stages: Sequence[Stage]) -> str | None:
     """How many units failed, and of the first its picture, model and reason."""
+    failed, units = sum(stage.failed for stage in stages), sum(stage.units for stage in stages)
     if not failed:
         return None
-    first = failed[0]
+    of_job = select(Unit).where(Unit.job_id == job_id, Unit.state == UnitState.FAILED)
+    first = session.scalars(of_job.order_by(Unit.position).limit(1)).one()
     if units == 1:
         return first.error
     of = [f"of picture {first.images[0]}"] if first.images else []
-    of += [f"with {first.model}"] if len(models) > 1 and first.model else []
-    return f"{len(failed)} of {units} units failed; the first{''.join(f', {which}' for which in of)}: {first.error}"
+    several = sum(stage.role == UnitRole.WORK for stage in stages) > 1
+    of += [f"with {first.model}"] if several and first.model else []
+    return f"{failed} of {units} units failed; the first{''.join(f', {which}' for which in of)}: {first.error}"

@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from occluscope import pictures
-from service.store.database import Database, now
+from service.store.database import Database, clock
 from service.store.tables import Image, ImageOwner, new_id
 from service.store.upsert import insert_ignoring
 
@@ -28,13 +28,14 @@ def add_image(database: Database, content: bytes, owner: str) -> tuple[Image, bo
     sha256 = hashlib.sha256(content).hexdigest()
     with database.reading() as session:
         image = session.scalar(select(Image).where(Image.sha256 == sha256))
-        if image and now() - image.used_at < _NOTE_EVERY and owns_image(session, image.id, owner):
+        if image and clock(session) - image.used_at < _NOTE_EVERY and owns_image(session, image.id, owner):
             session.expunge(image)
             return image, False
-    upright, moment = pictures.decode(content), now()
+    upright = pictures.decode(content)
     facts = {"format": pictures.format_of(content), "width": upright.width, "height": upright.height}
-    times = {"created_at": moment, "used_at": moment}
     with database.writing() as session:
+        moment = clock(session)
+        times = {"created_at": moment, "used_at": moment}
         insert_ignoring(session, Image, id=new_id(), sha256=sha256, **facts, **times, content=content)
         used = update(Image).where(Image.sha256 == sha256).values(used_at=moment).returning(Image)
         image = session.scalars(used).one()

@@ -13,11 +13,12 @@ from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import Unit as PlannedUnit
-from service.store.database import clock, now
+from service.store.database import clock
 from service.store.locks import lock_job
 from service.store.scheduling import note_owner
+from service.store.stages import models_of, steps_of
 from service.store.states import JobState, Priority, UnitRole, UnitState
-from service.store.tables import Artifact, Image, Job, JobImage, Metric, Unit
+from service.store.tables import Artifact, Image, Job, JobImage, Metric, NamedImage, Stage, Unit
 
 _QUERY_IDS: Final = 500  # ids named in one query; databases limit a query's variables
 
@@ -48,8 +49,8 @@ def submit_job(
     """Write a job and its units, state ``queued``. units: by model. idempotency_key: as its owner has it."""
     note_owner(session, owner)
     moment = clock(session)
-    used = [*images, *(image for of_model in units.values() for unit in of_model for image in unit.images)]
-    _note_use(session, sorted(set(used)), moment)
+    needed = {image for of_model in units.values() for unit in of_model for image in unit.images}
+    _note_use(session, sorted({*images, *needed}), moment)
     job = Job(
         analysis=analysis,
         model=next(iter(units)),
@@ -63,6 +64,8 @@ def submit_job(
         request_sha256=request_sha256,
         created_at=moment,
         images=[JobImage(position=position, image_id=image) for position, image in enumerate(images)],
+        named_images=[NamedImage(image_id=image) for image in sorted(needed.difference(images))],
+        stages=[_stage(position, model, of_model) for position, (model, of_model) in enumerate(units.items())],
         units=[
             Unit(
                 position=position,
@@ -151,31 +154,10 @@ class Standing:
 
 
 def standing_of(session: Session, jobs: Sequence[Job]) -> dict[str, Standing]:
-    """How several jobs stand, by id, in one query."""
-    query = (
-        select(Unit.job_id, Unit.model, func.sum(Unit.steps_done), func.sum(Unit.steps_total))
-        .where(Unit.job_id.in_([job.id for job in jobs]))
-        .group_by(Unit.job_id, Unit.model)
-        .order_by(func.min(Unit.position))
-    )
-    of_models: dict[str, list[tuple[str, int, int]]] = {job.id: [] for job in jobs}
-    for job_id, model, done, total in session.execute(query):
-        of_models[job_id].append((model, int(done), int(total)))
-    return {job.id: _standing(job, of_models[job.id]) for job in jobs}
-
-
-def models_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
-    """The models that several jobs run, in the order they were given, by the job's id, in one query."""
-    query = (
-        select(Unit.job_id, Unit.model)
-        .where(Unit.job_id.in_(job_ids), Unit.role == UnitRole.WORK)
-        .group_by(Unit.job_id, Unit.model)
-        .order_by(func.min(Unit.position))
-    )
-    found: dict[str, list[str]] = {job_id: [] for job_id in job_ids}
-    for job_id, model in session.execute(query):
-        found[job_id].append(model)
-    return found
+    """How several jobs stand, by id."""
+    ids = [job.id for job in jobs]
+    steps, models, moment = steps_of(session, ids), models_of(session, ids), clock(session)
+    return {job.id: Standing(_progress(job, *steps.get(job.id, (0, 0)), moment), models[job.id]) for job in jobs}
 
 
 def images_of(session: Session, job_id: str) -> list[str]:
@@ -217,17 +199,24 @@ def _note_use(session: Session, image_ids: Sequence[str], moment: datetime) -> N
         session.execute(update(Image).where(Image.id.in_(some)).values(used_at=moment))
 
 
-def _standing(job: Job, of_models: list[tuple[str, int, int]]) -> Standing:
-    done, total = sum(one[1] for one in of_models), sum(one[2] for one in of_models)
-    return Standing(_progress(job, done, total), [model for model, _, _ in of_models if model])  # none compares
+def _stage(position: int, model: str, units: Sequence[PlannedUnit]) -> Stage:
+    return Stage(
+        role=UnitRole.WORK,
+        model=model,
+        position=position,
+        units=len(units),
+        still_open=len(units),
+        steps_total=sum(unit.steps for unit in units),
+    )
 
 
-def _progress(job: Job, done: int, total: int) -> Progress:
+def _progress(job: Job, done: int, total: int, moment: datetime) -> Progress:
+    """moment: now, by the clock that the job's start was written with."""
     if job.finished_at:
         return Progress(done, total, 0.0)
     if not job.started_at or not done:
         return Progress(done, total, None)
-    elapsed = (now() - job.started_at).total_seconds()
+    elapsed = (moment - job.started_at).total_seconds()
     return Progress(done, total, round(max(elapsed, 0.0) / done * (total - done), 1))
 
 

@@ -13,10 +13,10 @@ from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.database import clock
-from service.store.ending import end_job_with_its_last_unit
+from service.store.ending import note_ended_unit
 from service.store.locks import lock_job
 from service.store.states import JobState, UnitRole, UnitState
-from service.store.tables import Unit
+from service.store.tables import Job, Unit
 from service.store.tallies import tally
 
 _LONGEST_LEASES: Final = 2.0  # a lease that runs longer than so many was written by a clock that was set back since
@@ -120,9 +120,7 @@ def free_expired_units(session: Session, max_attempts: int, lease_seconds: float
     for job_id in found:
         if job := lock_job(session, job_id, skip_locked=True):
             units = session.scalars(select(Unit).where(Unit.job_id == job_id, *expired).order_by(Unit.position)).all()
-            freed += [_free(session, unit, max_attempts, moment) for unit in units]
-            if any(unit.state == UnitState.FAILED for unit in units):
-                end_job_with_its_last_unit(session, job)
+            freed += [_free(session, job, unit, max_attempts, moment) for unit in units]
     return freed
 
 
@@ -155,12 +153,14 @@ def change_held(session: Session, claim: Claim, **values: Any) -> bool:
     return changed.first() is not None
 
 
-def _free(session: Session, unit: Unit, max_attempts: int, moment: datetime) -> Freed:
+def _free(session: Session, job: Job, unit: Unit, max_attempts: int, moment: datetime) -> Freed:
     failed = unit.attempts >= max_attempts
     unit.leased_until = None
     if failed:
         unit.state, unit.finished_at = UnitState.FAILED, moment
         unit.error = f"its worker died or fell silent {max_attempts} times while it ran"
+        session.flush()
+        note_ended_unit(session, job, unit.id, unit.role, unit.model, failed=True, steps_done=unit.steps_done)
     else:
         unit.state, unit.queued_at = UnitState.QUEUED, moment
         unit.steps_done, unit.worker_id = 0, None

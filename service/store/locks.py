@@ -1,4 +1,4 @@
-"""Row locks. Their order is owner, job, unit in every transaction: so no two ever wait for each other."""
+"""Row locks. Their order is turn, owner, job, unit in every transaction: so no two ever wait for each other."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session

@@ -1,23 +1,29 @@
 """Scheduling: which unit is due next.
 
-In this order: what somebody waits for before what nobody does; the owner who was served longest ago; their oldest job;
-in it a unit of a model that the worker has loaded (that costs nobody anything: the job needs them all); its first unit.
+Priorities take turns, and owners within each. Of four turns one is for what nobody waits for, three for what somebody
+does, as long as there is both. Within a priority it is the turn of the owner who was served longest ago; of theirs the
+oldest job is first, in it a unit of a model that the worker has loaded (that costs nobody anything: the job needs them
+all), then its first unit.
+
+So nobody waits for ever: of an owner's units the first is claimed within `longest_wait` claims, whatever others submit.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service.store.database import clock
 from service.store.states import Priority, UnitState
-from service.store.tables import Owner, Unit
-from service.store.upsert import insert_ignoring
+from service.store.tables import Owner, Turn, Unit
+from service.store.tallies import next_number
+from service.store.upsert import insert_ignoring, insert_setting
 
-_TRIES: Final = 10  # each lost to a worker that took an owner's last unit in between
+_ROUND: Final = 4  # turns, of which one is for batch
+_TURNS: Final = "turns"  # the tally that numbers them
+_TRIES: Final = 10  # each lost to an owner whose last unit was cancelled in between
 _QUEUED = Unit.state == UnitState.QUEUED
 
 
@@ -29,27 +35,37 @@ class Waiting:
     oldest_seconds: float
 
 
+def longest_wait(priority: Priority, owners: int) -> int:
+    """Claims within which the first unit of an owner is claimed, where so many owners have units of this priority."""
+    if priority == Priority.BATCH:
+        return _ROUND * owners
+    return owners + -(-owners // (_ROUND - 1))
+
+
 def due_unit(session: Session, loaded: Collection[str] = ()) -> str | None:
     """Id of the unit to claim next, none when none waits. Its owner's turn is over with this.
 
     loaded: names of the models that the worker has in memory.
     """
     for _ in range(_TRIES):
-        priority = session.scalar(select(Unit.priority).where(_QUEUED).order_by(Unit.priority).limit(1))
-        if priority is None:
+        waiting = _waiting_priorities(session)
+        if not waiting:
             return None
+        number = next_number(session, _TURNS)
+        first = Priority.INTERACTIVE if number % _ROUND else Priority.BATCH
+        priority = first if first in waiting else waiting[0]
         owner = _whose_turn(session, priority)
         if owner is None:
             continue
-        session.execute(update(Owner).where(Owner.name == owner).values(served_at=clock(session)))
+        insert_setting(session, Turn, {"priority": priority, "owner": owner}, {"number": number})
         if unit_id := _first_unit(session, priority, owner, loaded):
             return unit_id
     return None
 
 
 def note_owner(session: Session, name: str) -> None:
-    """Give an owner who is new a place among those who take turns: before all who were served."""
-    insert_ignoring(session, Owner, name=name, served_at=datetime.fromtimestamp(0, tz=clock(session).tzinfo))
+    """Have a row for an owner."""
+    insert_ignoring(session, Owner, name=name)
 
 
 def count_waiting(session: Session, limit: int) -> int:
@@ -69,10 +85,27 @@ def waiting_by_priority(session: Session) -> dict[Priority, Waiting]:
     return {priority: found.get(priority, Waiting(0, 0.0)) for priority in Priority}
 
 
-def _whose_turn(session: Session, priority: int) -> str | None:
-    """The owner who was served longest ago of those with units of this priority; their row is locked."""
-    waits = exists().where(_QUEUED, Unit.priority == priority, Unit.owner == Owner.name)
-    query = select(Owner.name).where(waits).order_by(Owner.served_at, Owner.name).limit(1).with_for_update()
+def _waiting_priorities(session: Session) -> list[Priority]:
+    """The priorities of which units wait, the first to go first."""
+    probes = [select(Unit.priority).where(_QUEUED, Unit.priority == priority).limit(1) for priority in Priority]
+    found = session.execute(select(*(probe.scalar_subquery() for probe in probes))).one()
+    return [Priority(priority) for priority in found if priority is not None]
+
+
+def _whose_turn(session: Session, priority: Priority) -> str | None:
+    """The owner who was served longest ago, or never, of those with units of this priority."""
+    of_priority = (_QUEUED, Unit.priority == priority)
+    first = select(func.min(Unit.owner).label("owner")).where(*of_priority)
+    waiting = first.cte("waiting", recursive=True)  # from owner to owner along the index, past the units of each
+    following: Any = select(func.min(Unit.owner)).where(*of_priority, Unit.owner > waiting.c.owner).scalar_subquery()
+    waiting = waiting.union_all(select(following).where(waiting.c.owner.is_not(None)))
+    query = (
+        select(waiting.c.owner)
+        .join(Turn, (Turn.priority == priority) & (Turn.owner == waiting.c.owner), isouter=True)
+        .where(waiting.c.owner.is_not(None))
+        .order_by(func.coalesce(Turn.number, 0), waiting.c.owner)
+        .limit(1)
+    )
     return session.scalar(query)
 
 

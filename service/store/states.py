@@ -44,7 +44,7 @@ class UnitRole(StrEnum):
 
 
 class Priority(IntEnum):
-    """The lower goes first. ``interactive``: somebody waits for it; ``batch``: everything else."""
+    """The lower has more turns. ``interactive``: somebody waits for it; ``batch``: everything else."""
 
     INTERACTIVE = 0
     BATCH = 1

@@ -131,6 +131,8 @@ class Job(Base):
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
 
     images: Mapped[list["JobImage"]] = relationship(order_by="JobImage.position", cascade="all, delete-orphan")
+    named_images: Mapped[list["NamedImage"]] = relationship(cascade="all, delete-orphan")
+    stages: Mapped[list["Stage"]] = relationship(order_by="Stage.position", cascade="all, delete-orphan")
     units: Mapped[list["Unit"]] = relationship(order_by="Unit.position", cascade="all, delete-orphan")
 
 
@@ -144,17 +146,32 @@ class JobImage(Base):
     image_id: Mapped[str] = mapped_column(ForeignKey("images.id"), index=True)
 
 
-class Owner(Base):
-    """Whose jobs there are. served_at: when a unit of theirs was last claimed; who waits longest is served next.
+class NamedImage(Base):
+    """A picture that a job's parameters name beside the job's own, such as a mask: its units need it too."""
 
-    webhook_secret: what their webhooks are signed with, once there was one.
-    """
+    __tablename__ = "named_images"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    image_id: Mapped[str] = mapped_column(ForeignKey("images.id"), primary_key=True, index=True)
+
+
+class Owner(Base):
+    """Whose jobs there are. webhook_secret: what their webhooks are signed with, once there was one."""
 
     __tablename__ = "owners"
 
     name: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
-    served_at: Mapped[datetime] = mapped_column(index=True)
     webhook_secret: Mapped[str | None] = mapped_column(String(_NAME))
+
+
+class Turn(Base):
+    """When an owner was last served, by priority. number: of the turn, which grows; who was never served has none."""
+
+    __tablename__ = "turns"
+
+    priority: Mapped[int] = mapped_column(primary_key=True)
+    owner: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger)
 
 
 class ApiKey(Base):
@@ -174,7 +191,7 @@ class Unit(Base):
 
     model: that it runs; empty for one that compares models.
     fence: grows by one with every claim; only the holder of the current number may write.
-    attempts: claims that were not given back.
+    attempts: claims that were not given back. outages: how often it was given back since the database was away.
     leased_until: while running, when the claim runs out unless its worker renews it.
     owner, priority, submitted_at: its job's, since units are claimed in their order. queued_at: the last time.
     """
@@ -189,6 +206,12 @@ class Unit(Base):
             *("priority", "owner", "submitted_at", "job_id", "position"),
             sqlite_where=text("state = 'queued'"),
             postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "ix_units_running",
+            "job_id",
+            sqlite_where=text("state = 'running'"),
+            postgresql_where=text("state = 'running'"),
         ),
     )
 
@@ -209,10 +232,41 @@ class Unit(Base):
     error: Mapped[str | None] = mapped_column(Text)
     fence: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
+    outages: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     worker_id: Mapped[str | None] = mapped_column(String(_NAME))
     leased_until: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+
+class Stage(Base):
+    """The units of a job that have one role and one model, counted: so nothing need look at all of them at each end.
+
+    Written under the job's lock alone. position: the stages' order. still_open: units that have not ended.
+    steps_done: of those that have.
+    """
+
+    __tablename__ = "stages"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    role: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
+    model: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
+    position: Mapped[int]
+    units: Mapped[int]
+    still_open: Mapped[int]
+    failed: Mapped[int] = mapped_column(default=0)
+    steps_total: Mapped[int] = mapped_column(BigInteger)
+    steps_done: Mapped[int] = mapped_column(BigInteger, default=0)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether all of its units have."""
+        return self.still_open == 0
+
+    @property
+    def succeeded(self) -> int:
+        """How many of its units have, while none was cancelled."""
+        return self.units - self.still_open - self.failed
 
 
 class KeptArray(Base):
@@ -234,7 +288,16 @@ class Artifact(Base):
     """
 
     __tablename__ = "artifacts"
-    __table_args__ = (UniqueConstraint("unit_id", "name", "image_id", "variant", "preview"),)
+    __table_args__ = (
+        UniqueConstraint("unit_id", "name", "image_id", "variant", "preview"),
+        Index(  # where there is no picture, as databases take no two of those for equal
+            "uq_artifacts_of_no_image",
+            *("unit_id", "name", "variant", "preview"),
+            unique=True,
+            sqlite_where=text("image_id IS NULL"),
+            postgresql_where=text("image_id IS NULL"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)

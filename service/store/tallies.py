@@ -42,6 +42,13 @@ def write_tallies(session: Session) -> None:
         insert_adding(session, Tally, key, {"count": counted.count, "total": counted.total})
 
 
+def next_number(session: Session, name: str) -> int:
+    """Count something now and give its number, from 1; whoever else wants one waits until this transaction ends."""
+    key = {"name": name, "analysis": "", "model": ""}
+    insert_adding(session, Tally, key, {"count": 1, "total": 0})
+    return session.scalars(select(Tally.count).filter_by(**key)).one()
+
+
 def all_tallies(session: Session) -> dict[tuple[str, str, str], Counted]:
     """Everything counted so far, by name, analysis and model."""
     rows = session.scalars(select(Tally).order_by(Tally.name, Tally.analysis, Tally.model))

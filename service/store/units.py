@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from occluscope.analyses.contract import Outcome
 from occluscope.results import Metric, NamedResult, Packed, Result, unpack
 from service.store.database import clock
-from service.store.ending import end_job_with_its_last_unit
+from service.store.ending import note_ended_unit
 from service.store.kept import kept_rows
 from service.store.leases import Claim, change_held
 from service.store.locks import lock_job
@@ -63,7 +63,8 @@ def commit_unit(session: Session, claim: Claim, outcome: Outcome) -> bool:
     seconds = max((moment - claim.claimed_at).total_seconds(), 0.0)
     tally(session, "unit_seconds", claim.analysis, claim.model, total=seconds)
     tally(session, "steps", claim.analysis, claim.model, count=claim.unit.steps)
-    end_job_with_its_last_unit(session, job)
+    session.flush()
+    note_ended_unit(session, job, claim.unit_id, claim.role, claim.model, failed=False, steps_done=claim.unit.steps)
     return True
 
 
@@ -77,7 +78,8 @@ def fail_unit(session: Session, claim: Claim, error: str) -> bool:
     if not failed:
         return False
     tally(session, "unit_failures", claim.analysis, claim.model)
-    end_job_with_its_last_unit(session, job)
+    done = session.scalar(select(Unit.steps_done).where(Unit.id == claim.unit_id)) or 0
+    note_ended_unit(session, job, claim.unit_id, claim.role, claim.model, failed=True, steps_done=done)
     return True
 
 

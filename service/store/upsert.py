@@ -21,6 +21,12 @@ def insert_adding(session: Session, table: type[Base], key: dict[str, Any], numb
     session.execute(insert.on_conflict_do_update(index_elements=list(key), set_=added))
 
 
+def insert_setting(session: Session, table: type[Base], key: dict[str, Any], values: dict[str, Any]) -> None:
+    """Insert a row, or set these values in the row with this key."""
+    insert = _insert(session, table).values(**key, **values)
+    session.execute(insert.on_conflict_do_update(index_elements=list(key), set_=values))
+
+
 def _insert(session: Session, table: type[Base]) -> Any:
     dialect = postgresql if session.get_bind().dialect.name == "postgresql" else sqlite
     return dialect.insert(table)

@@ -9,6 +9,7 @@ from service.retention import delete_what_is_over, stored_bytes
 from service.settings import Settings
 from service.store.database import Database, now
 from service.store.images import add_image
+from service.store.jobs import delete_job
 from service.store.keys import NOBODY
 from service.store.leases import claim_unit
 from service.store.tables import Artifact, Base, Image, Job, Unit
@@ -84,6 +85,27 @@ def test_pictures_of_no_job_that_nobody_used_lately_go(database: Database, submi
     assert rows(database, Image) == 3
     delete_what_is_over(database, Settings(keep_days=7))
     assert rows(database, Image) == 2
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "succeeded"])
+def test_a_mask_is_kept_as_long_as_its_job(database: Database, submit: SubmitUnits, state: str) -> None:
+    """It is none of the job's own pictures: its parameters name it."""
+    mask, _ = add_image(database, encode(random_picture(100)), NOBODY)
+    job_id, (unit_id,) = submit(masks=[mask.id])
+    if state != "queued":
+        with database.writing() as session:
+            claim = claim_unit(session, unit_id, "w", 30)
+            assert claim is not None
+            if state == "succeeded":
+                commit_unit(session, claim, outcome())
+    with database.writing() as session:
+        session.execute(update(Image).values(used_at=now() - 30 * DAY))
+    delete_what_is_over(database, Settings(keep_days=7))
+    assert rows(database, Image) == 2
+    with database.writing() as session:
+        assert delete_job(session, job_id)
+    delete_what_is_over(database, Settings(keep_days=7))
+    assert rows(database, Image) == 0
 
 
 def test_uploading_a_picture_again_keeps_it(database: Database) -> None:

@@ -32,6 +32,7 @@ def submit(database: Database) -> SubmitUnits:
         models: Sequence[str] = ("efficientnet_lite0",),
         owner: str = "",
         priority: Priority = Priority.BATCH,
+        masks: Sequence[str] = (),
     ) -> tuple[str, list[str]]:
         images = [add_image(database, encode(random_picture(number)), owner)[0].id for number in range(units)]
         with database.writing() as session:
@@ -41,7 +42,7 @@ def submit(database: Database) -> SubmitUnits:
                 params={"window": [32, 32]},
                 images=images,
                 units={
-                    model: [PlannedUnit((image,), steps=100, payload={"part": "a"}) for image in images]
+                    model: [PlannedUnit((image, *masks), steps=100, payload={"part": "a"}) for image in images]
                     for model in models
                 },
                 combines=combines,

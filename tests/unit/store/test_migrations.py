@@ -1,14 +1,17 @@
 from alembic import command
-from sqlalchemy import inspect, select, text
+from sqlalchemy import insert, inspect, select, text
 
 from service.store.database import Database
-from service.store.images import find_image
-from service.store.jobs import find_by_idempotency_key, images_of, models_of, results_of
+from service.store.ending import count_following
+from service.store.images import add_image, find_image
+from service.store.jobs import find_by_idempotency_key, images_of, results_of
 from service.store.keys import NOBODY
 from service.store.leases import claim_unit
 from service.store.migrate import alembic_config, migrate
-from service.store.tables import Base, Unit
-from service.store.units import commit_unit
+from service.store.stages import models_of, stages_of
+from service.store.tables import Artifact, Base, NamedImage, Unit, new_id
+from service.store.units import commit_unit, fail_unit
+from tests.conftest import encode, random_picture
 from tests.unit.store.conftest import SubmitUnits, outcome
 
 
@@ -58,6 +61,50 @@ def test_what_was_stored_before_keys_is_still_its_owners(database: Database, sub
         assert found.id == job_id
         (image_id,) = images_of(session, job_id)
         assert find_image(session, image_id, NOBODY) is not None
+
+
+def test_what_was_stored_before_stages_is_counted_and_goes_on(database: Database, submit: SubmitUnits) -> None:
+    """A job half done is ended by its last unit; its mask is kept; results that bore one name are told apart."""
+    mask, _ = add_image(database, encode(random_picture(100)), NOBODY)
+    job_id, unit_ids = submit(2, models=("resnet18", "resnet50"), masks=[mask.id])
+    for unit_id, succeeds in zip(unit_ids[:3], (True, False, True), strict=True):
+        with database.writing() as session:
+            claim = claim_unit(session, unit_id, "w", 30)
+            assert claim is not None
+            assert commit_unit(session, claim, outcome()) if succeeds else fail_unit(session, claim, "reason")
+    config = alembic_config(database)
+    command.downgrade(config, "0007")
+    artifacts = Base.metadata.tables["artifacts"]
+    with database.engine.begin() as connection:
+        first = connection.execute(select(artifacts).where(artifacts.c.unit_id == unit_ids[0]).limit(1)).one()
+        copies = [{**first._mapping, "id": new_id(), "position": position} for position in (5, 6)]
+        connection.execute(insert(artifacts), copies)
+    command.upgrade(config, "head")
+    with database.reading() as session:
+        counts = [(stage.model, stage.units, stage.still_open, stage.failed) for stage in stages_of(session, job_id)]
+        assert counts == [("resnet18", 2, 0, 1), ("resnet50", 2, 1, 0)]
+        assert session.scalars(select(NamedImage.image_id)).all() == [mask.id]
+        of_unit = select(Artifact.variant).where(Artifact.unit_id == unit_ids[0], Artifact.name == first.name)
+        assert set(session.scalars(of_unit)) == {"", " (5)", " (6)"}
+    with database.writing() as session:
+        claim = claim_unit(session, unit_ids[3], "w", 30)
+        assert claim is not None
+        assert commit_unit(session, claim, outcome())
+        assert count_following(session, job_id) == 1
+
+
+def test_every_constraint_bears_the_name_that_its_table_gives_it(database: Database) -> None:
+    """Those of the migrations too: a later one can then change them by name, on either database."""
+    inspector = inspect(database.engine)
+    for table in Base.metadata.sorted_tables:
+        declared = {str(constraint.name) for constraint in table.constraints}
+        found = [
+            inspector.get_pk_constraint(table.name),
+            *inspector.get_foreign_keys(table.name),
+            *inspector.get_unique_constraints(table.name),
+            *inspector.get_check_constraints(table.name),
+        ]
+        assert {constraint["name"] for constraint in found} == declared
 
 
 def test_down_and_up_again(database: Database) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import Outcome
@@ -148,6 +149,19 @@ def test_a_write_to_a_deleted_job_is_refused(database: Database, submit: SubmitU
         assert delete_job(session, job_id)
     assert write(database, claimed, what) is False
     assert rows(database) == 0
+
+
+@pytest.mark.parametrize("with_picture", [False, True])
+def test_two_results_of_one_name_are_refused_whole(database: Database, submit: SubmitUnits, with_picture: bool) -> None:
+    """Of a picture and of none: which of the two should be shown?"""
+    job_id, (unit_id,) = submit()
+    claimed = claim(database, unit_id)
+    image = claimed.unit.images[0] if with_picture else None
+    twice = Outcome([*outcome(1, image).results, *outcome(2, image).results], [])
+    with pytest.raises(IntegrityError), database.writing() as session:
+        commit_unit(session, claimed, twice)
+    assert rows(database) == 0
+    assert states(database, job_id) == ("running", ["running"])
 
 
 def test_a_commit_that_breaks_leaves_nothing_and_can_be_tried_again(database: Database, submit: SubmitUnits) -> None:

@@ -1,0 +1,70 @@
+"""Stages: the units of a job by role and model, counted, so that what comes next is known without looking at each.
+
+They are written under the job's lock, in the transaction that changes the units.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import func, literal, select, union_all, update
+from sqlalchemy.orm import Session
+
+from service.store.states import UnitRole, UnitState
+from service.store.tables import Stage, Unit
+
+
+def stages_of(session: Session, job_id: str) -> list[Stage]:
+    """The job's stages, in their order."""
+    query = select(Stage).where(Stage.job_id == job_id).order_by(Stage.position)
+    return list(session.scalars(query.execution_options(populate_existing=True)))
+
+
+def count_ended(session: Session, job_id: str, role: str, model: str, *, failed: bool, steps_done: int) -> bool:
+    """Count a unit as ended; gives whether it was its stage's last."""
+    counted = (
+        update(Stage)
+        .where(Stage.job_id == job_id, Stage.role == role, Stage.model == model)
+        .values(
+            still_open=Stage.still_open - 1,
+            failed=Stage.failed + int(failed),
+            steps_done=Stage.steps_done + steps_done,
+        )
+        .returning(Stage.still_open)
+    )
+    return session.scalar(counted) == 0
+
+
+def count_all_ended(session: Session, job_id: str) -> None:
+    """Count what a cancelled job's units had done."""
+    done = (
+        select(func.coalesce(func.sum(Unit.steps_done), 0))
+        .where(Unit.job_id == Stage.job_id, Unit.role == Stage.role, Unit.model == Stage.model)
+        .scalar_subquery()
+    )
+    session.execute(update(Stage).where(Stage.job_id == job_id).values(still_open=0, steps_done=done))
+
+
+def steps_of(session: Session, job_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Steps done and to do, by the job's id; of units that run, as far as they have said.
+
+    In one query: a unit that ends meanwhile is neither counted twice nor left out.
+    """
+    ended = select(Stage.job_id, Stage.steps_done, Stage.steps_total).where(Stage.job_id.in_(job_ids))
+    running = select(Unit.job_id, Unit.steps_done, literal(0)).where(
+        Unit.job_id.in_(job_ids), Unit.state == UnitState.RUNNING
+    )
+    job_id, done, total = union_all(ended, running).subquery().c
+    query = select(job_id, func.sum(done), func.sum(total)).group_by(job_id)
+    return {found: (int(steps_done), int(steps)) for found, steps_done, steps in session.execute(query)}
+
+
+def models_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
+    """The models that several jobs run, in the order they were given, by the job's id, in one query."""
+    query = (
+        select(Stage.job_id, Stage.model)
+        .where(Stage.job_id.in_(job_ids), Stage.role == UnitRole.WORK)
+        .order_by(Stage.job_id, Stage.position)
+    )
+    found: dict[str, list[str]] = {job_id: [] for job_id in job_ids}
+    for job_id, model in session.execute(query):
+        found[job_id].append(model)
+    return found
