@@ -11,9 +11,8 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from occluscope.engine.covers import Cover, crop_windows
-from occluscope.engine.following import follow
-from occluscope.engine.incremental import IncrementalNetwork
-from occluscope.engine.naive import occluded_outputs
+from occluscope.engine.following import Followed
+from occluscope.engine.preserving import fingerprint, preserved
 from occluscope.windows import WindowGrid
 
 Target = int | tuple[int, ...] | Tensor | Sequence[int] | Sequence[tuple[int, ...]] | None
@@ -41,8 +40,8 @@ class Occlusion:
         if model.training:
             raise ValueError("the model must be in eval mode: call model.eval()")
         self._model = model
-        self._network: IncrementalNetwork | None = None
-        self._tried = False
+        self._followed: Followed | None = None
+        self._fingerprint: tuple[Any, ...] = ()
 
     def attribute(  # noqa: PLR0917 - Captum's arguments, in Captum's order
         self,
@@ -71,29 +70,32 @@ class Occlusion:
         geometry = _Geometry.of(inputs.shape[1:], sliding_window_shapes, strides)
         baseline = _baseline(baselines, inputs)
         targets = _targets(target, len(inputs))
-        if not self._tried:
-            self._network, self._tried = follow(self._model, inputs[0]), True
-        attributions = torch.empty_like(inputs)
-        with Progress(disable=not show_progress) as progress:
+        with preserved(self._model), Progress(disable=not show_progress) as progress:
             task = progress.add_task("Occlusion", total=len(inputs) * geometry.windows)
+            followed = self._prepared(inputs[0])
+            attributions = torch.empty_like(inputs)
             for number, picture in enumerate(inputs):
                 with torch.inference_mode():
-                    base = _score(self._model(picture[None]), targets[number])
+                    base = _score(self._model(picture[None].clone()), targets[number])
                 total, count = np.zeros(picture.shape), np.zeros(picture.shape)
                 for channels in geometry.channel_windows():
                     cover = geometry.cover(picture, baseline[number], channels)
-                    for positions, outputs in self._run(picture, geometry.grid, cover, perturbations_per_eval):
-                        drop = (base - _score(outputs, targets[number])).double().cpu().numpy()
-                        geometry.add(total[channels], count[channels], positions.numpy(), drop)
+                    drop = np.zeros(len(geometry.grid))
+                    windows = followed.occluded(picture, geometry.grid, cover, whole_batch=perturbations_per_eval)
+                    for positions, outputs in windows:
+                        drop[positions.numpy()] = (base - _score(outputs, targets[number])).double().cpu().numpy()
                         progress.advance(task, len(positions))
+                    geometry.add(total[channels], count[channels], drop)
                 with np.errstate(invalid="ignore"):
                     attributions[number] = torch.from_numpy(total / count)
+        self._fingerprint = fingerprint(self._model)
         return attributions
 
-    def _run(self, picture: Tensor, grid: WindowGrid, cover: Cover, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        if self._network is None:
-            return occluded_outputs(self._model, picture, grid, cover, batch_size)
-        return self._network.occluded(picture, grid, cover)
+    def _prepared(self, picture: Tensor) -> Followed:
+        """The model prepared; anew where it has been changed since."""
+        if self._followed is None or self._fingerprint != fingerprint(self._model):
+            self._followed = Followed(self._model, picture)
+        return self._followed
 
 
 @dataclass(frozen=True)
@@ -161,10 +163,10 @@ class _Geometry:
 
         return cover
 
-    def add(self, total: np.ndarray, count: np.ndarray, positions: np.ndarray, drop: np.ndarray) -> None:
+    def add(self, total: np.ndarray, count: np.ndarray, drop: np.ndarray) -> None:
         """Add each window's drop, and one, to the values it covers."""
         columns = len(self.starts_x)
-        for position, value in zip(positions.tolist(), drop.tolist(), strict=True):
+        for position, value in enumerate(drop.tolist()):
             y, x = int(self.starts_y[position // columns]), int(self.starts_x[position % columns])
             total[:, y : y + self.window[1], x : x + self.window[2]] += value
             count[:, y : y + self.window[1], x : x + self.window[2]] += 1

@@ -168,7 +168,7 @@ class IncrementalNetwork:
     def _prepared(self, clear: Tensor) -> list[Step]:
         """The steps, shortened once their shapes are known."""
         if self._steps is None:
-            values = unoccluded(self._traced, clear)
+            values = unoccluded(self._traced, clear, guarded=True)
             self._check_traced(values[-1], clear)
             shaped = [
                 replace(step, shape=tuple(value.shape) if isinstance(value, Tensor) else None)
@@ -183,7 +183,7 @@ class IncrementalNetwork:
 
     def _check_traced(self, traced: Tensor, clear: Tensor) -> None:
         """Tracing can misread a model that changes tensors in place under several names; then it is not followed."""
-        own = self._module(clear)
+        own = self._module(clear.clone())
         traced = traced[:, : own.shape[1]] if own.ndim == traced.ndim == 2 else traced  # without the layers' sums
         limit = max(_TRACING_ERROR, _ROUNDING * torch.finfo(own.dtype).eps)
         if traced.shape != own.shape or (traced - own).abs().max() > limit * own.abs().max():

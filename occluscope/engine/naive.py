@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from occluscope.engine.covers import Cover, covered
-from occluscope.engine.memory import in_batches
+from occluscope.engine.memory import in_batches, is_out_of_memory
 from occluscope.windows import WindowGrid
 
 CPU_BATCH: Final = 8  # windows; larger batches fall out of the processor's caches and run slower
@@ -36,10 +36,19 @@ def occluded_outputs(
     all_origins = torch.from_numpy(grid.origins()).to(picture.device)
     places = torch.arange(len(grid)) if positions is None else torch.from_numpy(positions)
 
+    layouts = [torch.channels_last, torch.contiguous_format]  # the first is faster, and some models do not take it
+
     def run(part: slice) -> Tensor:
         origins = all_origins[places[part]]
         with torch.inference_mode():
-            outputs: Tensor = module(covered(picture, origins, cover(origins)))
+            copies = covered(picture, origins, cover(origins)).contiguous(memory_format=layouts[0])
+            try:
+                outputs: Tensor = module(copies)
+            except RuntimeError as error:
+                if is_out_of_memory(error) or len(layouts) == 1:
+                    raise
+                layouts.pop(0)
+                outputs = run(part)
         return outputs
 
     for part, outputs in in_batches(len(places), most, run):

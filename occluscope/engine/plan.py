@@ -9,8 +9,9 @@ from torch import Tensor
 from occluscope.engine.batch import Batch
 from occluscope.engine.covers import Cover, covered
 from occluscope.engine.fields import Field
+from occluscope.engine.mutation import UntraceableError
 from occluscope.engine.planning import Kept, Planner
-from occluscope.engine.steps import Constant, Steady, Step
+from occluscope.engine.steps import Constant, Native, Steady, Step
 from occluscope.windows import WindowGrid
 
 
@@ -86,9 +87,23 @@ def _last_uses(steps: Sequence[Step]) -> list[list[int]]:
     return uses
 
 
-def unoccluded(steps: Sequence[Step], clear: Tensor) -> list[Any]:
-    """Values of all steps for the picture as it is, [1, channels, height, width]."""
+def unoccluded(steps: Sequence[Step], clear: Tensor, *, guarded: bool = False) -> list[Any]:
+    """Values of all steps for the picture as it is, [1, channels, height, width].
+
+    guarded: look whether any call that no rule knows writes into what it is given.
+
+    Raises
+    ------
+    UntraceableError
+        One does: what is kept of the picture would change with every window.
+    """
     values: list[Any] = [clear]
     for step in steps[1:]:
-        values.append(step.operation.whole(*(values[source] for source in step.inputs)))
+        inputs = [values[source] for source in step.inputs]
+        unknown = guarded and isinstance(step.operation, Native)
+        before = [value.clone() if isinstance(value, Tensor) else None for value in inputs] if unknown else []
+        values.append(step.operation.whole(*inputs))
+        for value, then in zip(inputs, before, strict=False):
+            if then is not None and not torch.equal(value.nan_to_num(), then.nan_to_num()):
+                raise UntraceableError(f"its operation {step.name} writes into what it is given")
     return values

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import torch
 from torch import fx, nn
 from torchvision.models import shufflenetv2
 
+from occluscope.engine.mutation import CLONES, UntraceableError, make_functional
 from occluscope.engine.rules import builders  # noqa: F401 - registers the rules
 from occluscope.engine.rules.pooling import GlobalMean
-from occluscope.engine.rules.table import RULES, Call, translate
+from occluscope.engine.rules.table import RULES, Call, translate, without_in_place
 from occluscope.engine.steps import Constant, Native, Operation, Picture, Step
-from occluscope.errors import OccluscopeError
 
-_IN_PLACE: Final = frozenset({operator.iadd, operator.imul, operator.isub, operator.itruediv})
-
-
-class UntraceableError(OccluscopeError):
-    """A module whose way of computing depends on its input; it can be run, but not followed."""
+__all__ = ["UntraceableError", "trace"]
 
 
 class _Tracer(fx.Tracer):
@@ -54,38 +49,22 @@ def trace(module: nn.Module, layers: Sequence[str] = ()) -> list[Step]:
     UntraceableError
         torch.fx cannot follow it, it takes several inputs, gives no single tensor, or does not run such a layer.
     """
+    name = type(module).__name__
     tracer = _Tracer()
     try:
         graph = tracer.trace(module)
     except Exception as error:
-        raise UntraceableError(f"{type(module).__name__} cannot be traced: {error}") from error
+        raise UntraceableError(f"{name} cannot be traced: {error}") from error
     modules = dict(module.named_modules())
-    _resolve_in_place(graph, modules)
+    try:
+        make_functional(graph, modules)
+        translation = _Translation(module, graph, modules)
+    except UntraceableError as error:
+        raise UntraceableError(f"{name} cannot be followed: {error}") from error
     unknown = [layer for layer in layers if layer not in tracer.outputs]
     if unknown:
-        raise UntraceableError(f"{type(module).__name__}, traced, does not run {', '.join(unknown)}")
-    translation = _Translation(module, graph, modules)
+        raise UntraceableError(f"{name}, traced, does not run {', '.join(unknown)}")
     return translation.with_sums([tracer.outputs[layer] for layer in layers])
-
-
-def _resolve_in_place(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Who reads a value after it was changed in place reads the changed one: make that visible."""
-    order = {node: number for number, node in enumerate(graph.nodes)}
-    for node in graph.nodes:
-        if not _changes_in_place(node, modules):
-            continue
-        changed = node.args[0]
-        if isinstance(changed, fx.Node):
-            for user in [user for user in changed.users if order[user] > order[node]]:
-                user.replace_input_with(changed, node)
-
-
-def _changes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
-    if node.op == "call_module":
-        return bool(getattr(modules[str(node.target)], "inplace", False))
-    if node.op == "call_function":
-        return node.target in _IN_PLACE or node.kwargs.get("inplace") is True
-    return node.op == "call_method" and str(node.target).endswith("_") and not str(node.target).endswith("__")
 
 
 class _Translation:
@@ -155,21 +134,13 @@ class _Translation:
                 return getattr(args[0], method)(*args[1:], **kwargs)
 
         else:
-            function = _without_in_place(target) if isinstance(target, nn.Module) else target
+            function = without_in_place(target) if isinstance(target, nn.Module) else target
+        clones = bool(node.meta.get(CLONES))
 
         def call(*values: Any) -> Any:
             given = dict(zip(nodes, values, strict=True))
-            args = fx.map_arg(node.args, given.__getitem__)
-            kwargs = fx.map_arg(node.kwargs, given.__getitem__)
-            return function(*args, **{**kwargs, **({"inplace": False} if kwargs.get("inplace") else {})})
+            args: Any = fx.map_arg(node.args, given.__getitem__)
+            kwargs: Any = fx.map_arg(node.kwargs, given.__getitem__)
+            return function(*([args[0].clone(), *args[1:]] if clones else args), **kwargs)
 
         return Native(call), nodes
-
-
-def _without_in_place(module: nn.Module) -> nn.Module:
-    """The module, or where it would change its input, a copy that does not."""
-    if not getattr(module, "inplace", False):
-        return module
-    changed = copy.copy(module)
-    changed.inplace = False  # type: ignore[assignment]
-    return changed

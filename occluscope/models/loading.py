@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from occluscope.engine.following import follow
-from occluscope.engine.incremental import IncrementalNetwork
+from occluscope.engine.following import Followed
 from occluscope.models.architectures import with_weights
 from occluscope.models.card import ModelCard
 
@@ -29,7 +28,7 @@ class LoadedModel:
     module: nn.Module
     device: torch.device
     dtype: torch.dtype = torch.float32
-    _networks: dict[tuple[str, ...], IncrementalNetwork | None] = field(default_factory=dict, repr=False, compare=False)
+    _networks: dict[tuple[str, ...], Followed] = field(default_factory=dict, repr=False, compare=False)
 
     def tensor(self, rgb: np.ndarray) -> Tensor:
         """Normalise prepared pictures: uint8 [..., height, width, 3] → [..., 3, height, width] on the device."""
@@ -42,17 +41,17 @@ class LoadedModel:
         mean, std = self._channels(self.card.preparation.mean), self._channels(self.card.preparation.std)
         return ((self._channels(rgb) / 255 - mean) / std).to(self.dtype)
 
-    def followed(self, layers: tuple[str, ...] = ()) -> IncrementalNetwork | None:
-        """The network prepared for exact occlusion; none, with a warning, where it cannot be traced.
+    def followed(self, layers: tuple[str, ...] = ()) -> Followed:
+        """The network prepared for exact occlusion.
 
-        layers: whose channels' sums are appended to its outputs (see `IncrementalNetwork`).
+        layers: whose channels' sums are appended to its outputs (see `Followed`).
         """
         if layers not in self._networks:
             if len(self._networks) == _NETWORKS:
                 self._networks.pop(next(iter(self._networks)))
             random = torch.Generator().manual_seed(0)
             example = torch.rand(3, *self.card.input_size, generator=random)
-            self._networks[layers] = follow(self.module, example.to(self.device, self.dtype), layers)
+            self._networks[layers] = Followed(self.module, example.to(self.device, self.dtype), layers)
         return self._networks[layers]
 
     @cached_property

@@ -1,14 +1,19 @@
 """Exact means exact: every torchvision classification model, occluded by the engine and by whole forward passes."""
 
+import ctypes
+import gc
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchvision import models
 
 from occluscope.engine.covers import constant_cover
-from occluscope.engine.incremental import IncrementalNetwork
+from occluscope.engine.following import Followed
 from occluscope.engine.naive import occluded_outputs
 from occluscope.engine.ordering import in_order
 from occluscope.windows import WindowGrid
@@ -57,13 +62,43 @@ def test_the_engine_gives_the_models_own_logits(name: str, record_property: Any)
     picture = torch.randn(3, *size)
     grid = WindowGrid.over(size, (13, 17), (29, 41))  # neither stride lands on the edge
     cover = constant_cover(torch.full((3, 1, 1), 0.25), grid.window)
-    network = IncrementalNetwork(module)
+    before, kept = state(module), picture.clone()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # that it is not followed
+        followed = Followed(module, picture)
     with torch.inference_mode():
         expected = in_order(occluded_outputs(module, picture, grid, cover))
         unoccluded = module(picture[None])
-        logits = in_order(network.occluded(picture, grid, cover))
+        logits = in_order(followed.occluded(picture, grid, cover))
+        again = module(picture[None])
     largest = expected.abs().max()
     error = float((logits - expected).abs().max() / largest)
     record_property("error", error)
     assert (expected - unoccluded).abs().max() > 1e-4 * largest  # the windows are felt
     assert error <= LARGEST_ERROR
+    assert followed.reason is None
+    assert torch.equal(picture, kept)
+    assert torch.equal(again, unoccluded)
+    after = state(module)
+    assert after.keys() == before.keys()
+    for what, value in before.items():
+        assert torch.equal(after[what], value) if isinstance(value, Tensor) else after[what] == value, what
+
+
+def state(module: nn.Module) -> dict[str, Any]:
+    """Every parameter, buffer, flag and hook."""
+    seen: dict[str, Any] = {name: value.clone() for name, value in module.state_dict().items()}
+    for name, part in module.named_modules():
+        flags = {key: value for key, value in vars(part).items() if isinstance(value, bool | int | float | str)}
+        seen[f"{name}: is"] = (type(part), sorted(vars(part)), flags)
+        seen[f"{name}: hooks"] = (len(part._forward_hooks), len(part._forward_pre_hooks))
+    return seen
+
+
+@pytest.fixture(autouse=True)
+def _give_memory_back() -> Iterator[None]:
+    """The largest models take gigabytes, and `make test` has glibc keep what is freed; another process runs beside."""
+    yield
+    gc.collect()
+    with suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)

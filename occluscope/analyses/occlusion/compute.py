@@ -119,7 +119,7 @@ class _Picture:
         feature = params.feature_layer
         self._feature = self._outputs.most_active(self._base, feature) if feature else None
         followed = [*self._targets, *([self._feature] if self._feature else [])]
-        network = self._model.followed(layers) if params.method != "naive" else None
+        network = None if params.method == "naive" or joined else self._model.followed(layers)
         self._done = 0  # steps of the sizes and curves before
         self._scanner = Scanner(
             self._module, network, self._outputs, followed, self._clear, lambda run: self._report(self._done + run)
@@ -178,6 +178,7 @@ class _Picture:
         if params.method == "adaptive":
             self._measure("windows_run", float(scan.windows_run), None, variant)
         self._measure("forward_equivalents", scan.forward_equivalents, None, variant)
+        self._measure("followed", float(scan.followed), None, variant)
         self._measure("seconds", seconds, "s", variant)
 
     def _maps(self, grid: WindowGrid, scan: Scan, size: Size) -> list[_Map]:

@@ -30,7 +30,7 @@ def picture(part: Part, place: int) -> Picture:
 
 def of_scan(number: int, scan: Scan, seconds: float) -> dict[str, np.ndarray]:
     """What was found with windows of one size. number: which of the sizes."""
-    counts = np.array([scan.windows_run, scan.forward_equivalents, seconds])
+    counts = np.array([scan.windows_run, scan.forward_equivalents, seconds, scan.followed])
     return {f"values {number}": scan.values, f"predicted {number}": scan.predicted, f"counts {number}": counts}
 
 
@@ -38,5 +38,5 @@ def joined(parts: Sequence[Part], number: int) -> Joined:
     """The shares of one picture, one below the other."""
     values = np.concatenate([part.kept[f"values {number}"] for part in parts])
     predicted = np.concatenate([part.kept[f"predicted {number}"] for part in parts])
-    run, equivalents, seconds = np.sum([part.kept[f"counts {number}"] for part in parts], axis=0)
-    return Scan(values, predicted, int(run), None, float(equivalents)), float(seconds)
+    run, equivalents, seconds, followed = np.sum([part.kept[f"counts {number}"] for part in parts], axis=0)
+    return Scan(values, predicted, int(run), None, float(equivalents), followed == len(parts)), float(seconds)

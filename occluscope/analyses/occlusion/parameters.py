@@ -180,8 +180,8 @@ class OcclusionParameters(Parameters):
         title="Method",
         description="'exact' computes only what each window changes, and gives the numbers of 'naive', which runs "
         "one whole forward pass a window. 'adaptive' is approximate: it runs some of the windows, coarse to fine, "
-        "interpolates the others, and says by how much it is off. Models that cannot be traced are run by whole "
-        "passes.",
+        "interpolates the others, and says by how much it is off. Models that cannot be followed are "
+        "run by whole passes; the number `followed` says so.",
     )
     tolerance: float = Field(
         default=0.08,

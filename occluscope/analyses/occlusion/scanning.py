@@ -15,7 +15,7 @@ from occluscope.analyses.occlusion.targets import Outputs, Target, columns
 from occluscope.engine import naive
 from occluscope.engine.adaptive import approximate
 from occluscope.engine.covers import Cover
-from occluscope.engine.incremental import IncrementalNetwork
+from occluscope.engine.following import Followed
 from occluscope.windows import WindowGrid
 
 _WAITING: Final = 8  # batches that a GPU may be ahead of what is read back from it: each reading waits for it
@@ -28,7 +28,8 @@ class Scan:
     """What is known of the windows so far.
 
     values: float64 [positions, targets], NaN where nothing is known yet. predicted: most probable class, int32
-    [positions]. error: of an approximate map, float64 [targets]; none for an exact one.
+    [positions]. error: of an approximate map, float64 [targets]; none for an exact one. followed: whether only what
+    each window changes was computed; else windows were run by whole passes.
     """
 
     values: np.ndarray
@@ -36,18 +37,19 @@ class Scan:
     windows_run: int = 0
     error: np.ndarray | None = None
     forward_equivalents: float = 0.0
+    followed: bool = False
 
 
 @dataclass
 class Scanner:
     """How windows are run over one picture.
 
-    module: by whole passes; network: the same, followed; none where it cannot be. tick: called with the number of
+    module: by whole passes; network: the same, followed; none for method 'naive'. tick: called with the number of
     windows run whenever some have been, also where no scan is yielded yet.
     """
 
     module: nn.Module
-    network: IncrementalNetwork | None
+    network: Followed | None
     outputs: Outputs
     targets: list[Target]
     clear: Tensor
@@ -58,19 +60,20 @@ class Scanner:
         if self.network:
             self.network.passes = 0.0  # counted anew: what earlier pictures added would change the last bit
         found = Scan(np.full((len(grid), len(self.targets)), np.nan), np.zeros(len(grid), dtype=np.int32))
-        method = self._adaptive if params.method == "adaptive" else self._all
-        for _ in method(params, grid, cover, found):
-            followed = self.network is not None and params.method != "naive"
-            found.forward_equivalents = self.network.passes if followed and self.network else found.windows_run
+        adaptive = params.method == "adaptive"
+        for _ in self._adaptive(params, grid, cover, found) if adaptive else self._all(grid, cover, found):
+            found.forward_equivalents = self.network.passes if self.network else found.windows_run
+            found.followed = self.network is not None and self.network.reason is None
             yield found
 
-    def _all(self, params: OcclusionParameters, grid: WindowGrid, cover: Cover, found: Scan) -> Iterator[None]:
-        followed = self.network is not None and params.method != "naive"
-        run = self.network.occluded if followed and self.network else partial(naive.occluded_outputs, self.module)
+    def _all(self, grid: WindowGrid, cover: Cover, found: Scan) -> Iterator[None]:
+        run = self.network.occluded if self.network else partial(naive.occluded_outputs, self.module)
         waiting: list[tuple[Tensor, Tensor]] = []
+        seen = np.zeros(len(grid), dtype=bool)  # a window may come again (see `Followed.occluded`)
         for positions, outputs in run(self.clear, grid, cover):
             waiting.append((positions, outputs))
-            found.windows_run += len(positions)
+            seen[positions.numpy()] = True
+            found.windows_run = int(seen.sum())
             if outputs.device.type == "cpu" or len(waiting) == _WAITING or found.windows_run == len(grid):
                 places = torch.cat([places for places, _ in waiting]).numpy()
                 values, found.predicted[places] = self._read(torch.cat([outputs for _, outputs in waiting]))
@@ -79,12 +82,8 @@ class Scanner:
             yield
 
     def _adaptive(self, params: OcclusionParameters, grid: WindowGrid, cover: Cover, found: Scan) -> Iterator[None]:
-        run_windows: Callable[..., Tensor] = (
-            self.network.sampler(self.clear, grid, cover, params.margin)
-            if self.network
-            else self._whole_passes(grid, cover)
-        )
-
+        assert self.network is not None  # noqa: S101 - only method 'naive' has none
+        run_windows = self.network.sampler(self.clear, grid, cover, params.margin)
         seen = np.zeros(len(grid), dtype=bool)
 
         def run(positions: np.ndarray, exact: bool) -> np.ndarray:
@@ -107,13 +106,6 @@ class Scanner:
             _, nearest = cKDTree(places[done]).query(places)
             found.predicted = found.predicted[np.flatnonzero(done)[nearest]]
             yield
-
-    def _whole_passes(self, grid: WindowGrid, cover: Cover) -> Callable[..., Tensor]:
-        def run(positions: np.ndarray, *, exact: bool) -> Tensor:  # noqa: ARG001 - it always is
-            batches = naive.occluded_outputs(self.module, self.clear, grid, cover, positions=positions)
-            return torch.cat([outputs for _, outputs in batches])
-
-        return run
 
     def _read(self, outputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """Of a batch the targets' scores, float64 [batch, targets], and the most probable classes, [batch]."""

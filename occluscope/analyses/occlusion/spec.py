@@ -300,6 +300,12 @@ SPEC: Final = AnalysisSpec(
             "Forward passes' worth",
             "Multiplications done, in whole forward passes: `windows` for 'naive', fewer for 'exact'.",
         ),
+        MetricSpec(
+            "followed",
+            "Followed",
+            "1 where only what each window changes was computed, held against whole forward passes; 0 where whole "
+            "passes were run: by method 'naive', or because the model cannot be followed (the worker's log says why).",
+        ),
         MetricSpec("seconds", "Seconds", "Time that the windows took for this picture.", "s"),
     ),
     order=1,

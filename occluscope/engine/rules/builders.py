@@ -19,7 +19,7 @@ from occluscope.engine.rules.convolution import Convolution
 from occluscope.engine.rules.pointwise import Pointwise
 from occluscope.engine.rules.pooling import AdaptiveAverage, AveragePool, GlobalMean, MaxPool
 from occluscope.engine.rules.reshaping import Padding, Same, Shape
-from occluscope.engine.rules.table import Call, Translation, rule
+from occluscope.engine.rules.table import Call, Translation, rule, without_in_place
 
 _NCHW_TO_NHWC: Final = (0, 2, 3, 1)
 _NHWC_TO_NCHW: Final = (0, 3, 1, 2)
@@ -112,10 +112,7 @@ def _gelu(call: Call) -> Translation | None:
 
 @rule(*_ACTIVATION_MODULES)
 def _activation_module(call: Call) -> Translation | None:
-    module = call.target
-    if getattr(module, "inplace", False):
-        module.inplace = False  # of our own copy of the network
-    return Pointwise(module), [call.args[0]]
+    return Pointwise(without_in_place(call.target)), [call.args[0]]
 
 
 @rule(nn.PReLU)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -64,3 +65,12 @@ def translate(call: Call) -> Translation | None:
     except TypeError:  # a target that cannot be looked up
         return None
     return builder(call) if builder else None
+
+
+def without_in_place(module: nn.Module) -> nn.Module:
+    """The module, or where it would write into its input, a copy of it (with the same parameters) that does not."""
+    if not getattr(module, "inplace", False):
+        return module
+    changed = copy.copy(module)
+    changed.inplace = False  # type: ignore[assignment]
+    return changed

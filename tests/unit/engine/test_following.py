@@ -1,0 +1,340 @@
+"""Whatever a model does inside, its windows come out as whole passes give them, and the model as it was."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from occluscope.engine.covers import constant_cover, covered
+from occluscope.engine.following import Followed
+from occluscope.engine.preserving import fingerprint, preserved
+from occluscope.windows import WindowGrid
+
+SIZE = (33, 29)
+GRID = WindowGrid.over(SIZE, (7, 8), (5, 6))
+COLOUR = torch.tensor([0.5, -1.0, 0.25]).view(3, 1, 1)
+CHANNELS = 8
+Forward = Callable[["Net", Tensor], Tensor]
+
+
+class Net(nn.Module):
+    """Layers for a forward pass that a test writes."""
+
+    def __init__(self, forward: Forward) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, CHANNELS, 3, padding=1), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
+        self.norm, self.relu = nn.BatchNorm2d(CHANNELS), nn.ReLU(inplace=True)
+        self.leaky, self.dropout = nn.LeakyReLU(0.1, inplace=True), nn.Dropout(0.5, inplace=True)
+        self.linear = nn.Linear(CHANNELS, 5)
+        self.passed = 0
+        nn.init.normal_(self.norm.running_mean)  # type: ignore[arg-type]
+        nn.init.uniform_(self.norm.running_var, 0.5, 2)  # type: ignore[arg-type]
+        self._forward = forward
+
+    def head(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.linear(functional.adaptive_avg_pool2d(x, 1).flatten(1))
+        return scores
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self._forward(self, x)
+
+
+def residual(net: Net, x: Tensor) -> Tensor:
+    identity = net.one(x)
+    y = functional.relu(net.two(identity))
+    y.add_(identity)
+    return net.head(net.two(y))
+
+
+def scaled(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    z = net.two(y)
+    y.mul_(0.5)
+    return net.head(net.two(y + z))
+
+
+def subtracted(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    z = net.norm(y)
+    z.sub_(y)
+    y.sub_(1)
+    return net.head(net.two(z * y))
+
+
+def dropped_activation(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    net.relu(y)
+    return net.head(net.two(y))
+
+
+def activations_in_place(net: Net, x: Tensor) -> Tensor:
+    y = net.leaky(net.one(x))
+    functional.relu_(y)
+    functional.elu(y, 1.0, True)
+    functional.hardswish(y, inplace=True)
+    y.sigmoid_()
+    return net.head(net.dropout(net.two(y)))
+
+
+def given_out(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    z = net.two(y)
+    torch.mul(y, z, out=y)
+    return net.head(net.two(y) + z)
+
+
+def rarer_methods(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    z = net.two(y)
+    y.lerp_(z, 0.3).addcmul_(z, z, value=0.1).masked_fill_(y < 0, -1.0)
+    y.add_(z, alpha=2)
+    return net.head(net.two(y))
+
+
+def of_the_input(net: Net, x: Tensor) -> Tensor:
+    x.clamp_(-0.5, 0.5)
+    return net.head(net.one(x))
+
+
+FOLLOWED = [
+    residual, scaled, subtracted, dropped_activation, activations_in_place, given_out, rarer_methods, of_the_input,
+]  # fmt: skip
+
+
+def views(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    y.view(len(y) if isinstance(y, Tensor) else y.shape[0], -1).mul_(0.3)
+    return net.head(net.two(y))
+
+
+def parts(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    first, second = y.chunk(2, 1)
+    first.mul_(2)
+    return net.head(torch.cat([y[:, :4], second], 1))
+
+
+def same_memory_under_two_names(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    z = y
+    y += net.two(y)
+    return net.head(net.two(z))
+
+
+def items(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    y[:, 0] = 0
+    y[:, 1:3, 4:9] *= 2
+    return net.head(net.two(y))
+
+
+def by_its_values(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    return net.head(y * 2 if y.mean() > 0 else y)
+
+
+def of_the_batch(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    return net.head(y - y.mean(0, keepdim=True) + y.mean() * y)
+
+
+def own_buffer(net: Net, x: Tensor) -> Tensor:
+    net.norm.running_mean.add_(1.0)  # type: ignore[union-attr]
+    return net.head(net.norm(net.one(x)))
+
+
+def with_layout(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    return net.head(y.view(y.shape[0], -1).view(y.shape[0], CHANNELS, *SIZE))
+
+
+WHOLE = [views, parts, same_memory_under_two_names, items, by_its_values, of_the_batch, own_buffer, with_layout]
+
+
+def made(forward: Forward, dtype: torch.dtype = torch.float32) -> Net:
+    torch.manual_seed(0)
+    return Net(forward).eval().to(dtype).requires_grad_(requires_grad=False)
+
+
+def expected(net: Net, picture: Tensor) -> Tensor:
+    """Each window by itself, in the model as its author runs it."""
+    outputs = []
+    cover = constant_cover(COLOUR.to(picture.dtype), GRID.window)
+    with torch.no_grad():
+        for origin in torch.from_numpy(GRID.origins())[:, None]:
+            outputs.append(net(covered(picture, origin, cover(origin)).contiguous()))  # noqa: PERF401
+    return torch.cat(outputs)
+
+
+def quietly(net: Net, picture: Tensor) -> tuple[Followed, list[str]]:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        return Followed(net, picture), [str(one.message) for one in told]
+
+
+def windows(followed: Followed, picture: Tensor) -> Tensor:
+    """What came last for each window counts."""
+    found: dict[int, Tensor] = {}
+    cover = constant_cover(COLOUR.to(picture.dtype), GRID.window)
+    for positions, outputs in followed.occluded(picture, GRID, cover):
+        found.update(zip(positions.tolist(), outputs, strict=True))
+    return torch.stack([found[place] for place in range(len(GRID))])
+
+
+def state(net: nn.Module) -> dict[str, Any]:
+    """Everything of a model that another could see."""
+    seen: dict[str, Any] = {name: value.clone() for name, value in net.state_dict().items()}
+    for name, part in net.named_modules():
+        seen[f"{name}: is"] = (type(part), part.training, getattr(part, "inplace", None), sorted(vars(part)))
+        seen[f"{name}: hooks"] = (len(part._forward_hooks), len(part._forward_pre_hooks))
+        seen[f"{name}: plain"] = {key: value for key, value in vars(part).items() if isinstance(value, int | str)}
+    for name, parameter in net.named_parameters():
+        seen[f"{name}: memory"] = (parameter.data_ptr(), parameter.requires_grad, parameter.grad)
+    return seen
+
+
+def assert_same(now: dict[str, Any], before: dict[str, Any]) -> None:
+    assert now.keys() == before.keys()
+    for name, value in before.items():
+        assert torch.equal(now[name], value) if isinstance(value, Tensor) else now[name] == value, name
+
+
+@pytest.mark.parametrize("forward", FOLLOWED)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_writes_in_place_is_followed_and_right(forward: Forward, dtype: torch.dtype) -> None:
+    picture = torch.randn(3, *SIZE, dtype=dtype)
+    net, kept = made(forward, dtype), picture.clone()
+    before = state(net)
+    followed, told = quietly(net, picture)
+    got = windows(followed, picture)
+    assert_same(state(net), before)
+    assert torch.equal(picture, kept)
+    right = expected(net, picture)
+    assert (followed.reason, told) == (None, [])
+    assert followed.network is not None
+    assert float((got - right).abs().max()) <= (1e-6 if dtype == torch.float32 else 1e-13)
+    assert float((right - net(picture[None].clone())).abs().max()) > 1e-4  # the windows are felt
+
+
+@pytest.mark.parametrize("forward", WHOLE)
+def test_what_cannot_be_followed_is_run_whole_with_one_warning(forward: Forward) -> None:
+    picture = torch.randn(3, *SIZE)
+    net = made(forward)
+    before = state(net)
+    with preserved(net):
+        followed, told = quietly(net, picture)
+        with warnings.catch_warnings(record=True) as later:
+            got = windows(followed, picture)
+    assert_same(state(net), before)
+    assert not later
+    assert [message.endswith("whole forward passes are used instead") for message in told] == [True]
+    assert followed.reason is not None
+    with preserved(net):
+        right = expected(made(forward), picture)
+    if forward is not own_buffer:  # which counts its passes
+        torch.testing.assert_close(got, right, rtol=0, atol=1e-6)
+
+
+def test_a_model_that_keeps_what_it_saw_is_followed_and_left_without_it() -> None:
+    def keeping(net: Net, x: Tensor) -> Tensor:
+        net.passed += 1
+        y = net.one(x)
+        net.last = y
+        return net.head(y)
+
+    net, picture = made(keeping), torch.randn(3, *SIZE)
+    before = state(net)
+    with preserved(net):
+        followed, _ = quietly(net, picture)
+        got = windows(followed, picture)
+    assert_same(state(net), before)
+    torch.testing.assert_close(got, expected(net, picture), rtol=0, atol=1e-6)
+
+
+def test_hooks_are_neither_called_by_tracing_nor_ignored() -> None:
+    """A hook that changes what a layer gives is part of what the model computes."""
+    net, picture = made(lambda net, x: net.head(net.two(net.one(x)))), torch.randn(3, *SIZE)
+    seen: list[type] = []
+
+    def halved(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        seen.append(type(output))
+        return output / 2
+
+    net.one.register_forward_hook(halved)
+    followed, told = quietly(net, picture)
+    assert "has hooks" in told[0]
+    torch.testing.assert_close(windows(followed, picture), expected(net, picture), rtol=0, atol=1e-6)
+    assert set(seen) == {Tensor}
+
+
+def test_training_mode_is_run_one_window_at_a_time_and_its_statistics_are_put_back() -> None:
+    net, picture = made(lambda net, x: net.head(net.norm(net.one(x)))), torch.randn(3, *SIZE)
+    net.norm.train()
+    net.training = True
+    before = state(net)
+    with preserved(net):
+        followed, told = quietly(net, picture)
+        got = windows(followed, picture)
+    assert_same(state(net), before)
+    assert "training mode" in told[0]
+    with preserved(net):
+        torch.testing.assert_close(got, expected(net, picture), rtol=0, atol=1e-6)
+
+
+def test_what_goes_wrong_while_windows_run_is_made_good_by_whole_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the check, as another picture may bring it: an exception at the second batch, or wrong numbers."""
+    net, picture = made(residual), torch.randn(3, *SIZE)
+    for numbers_go_wrong in (True, False):
+        followed, _ = quietly(net, picture)
+        network = followed.network
+        assert network is not None
+        usual = network.occluded
+
+        def broken(*args: Any, wrong: bool = numbers_go_wrong, usual: Any = usual) -> Any:
+            for number, (positions, outputs) in enumerate(usual(*args[:3], 7)):
+                if wrong:
+                    yield positions, outputs * 1.01
+                elif number == 1:
+                    raise IndexError("a kernel's own fault")
+                else:
+                    yield positions, outputs
+
+        monkeypatch.setattr(network, "occluded", broken)
+        with pytest.warns(UserWarning, match="whole forward passes are used instead") as told:
+            got = windows(followed, picture)
+        assert len(told) == 1
+        assert followed.reason is not None
+        torch.testing.assert_close(got, expected(net, picture), rtol=0, atol=1e-6)
+
+
+def test_samples_are_held_against_the_model_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, picture = made(residual), torch.randn(3, *SIZE)
+    followed, _ = quietly(net, picture)
+    assert followed.network is not None
+    usual, cover = followed.network.sampler, constant_cover(COLOUR, GRID.window)
+
+    def off(*args: Any) -> Any:
+        run = usual(*args)
+        return lambda positions, exact: run(positions, exact=exact) * 1.01
+
+    monkeypatch.setattr(followed.network, "sampler", off)
+    with pytest.warns(UserWarning, match="gives other numbers"):
+        run = followed.sampler(picture, GRID, cover, None)
+    torch.testing.assert_close(run(np.array([3, 11])), expected(net, picture)[[3, 11]], rtol=0, atol=1e-6)
+
+
+def test_a_model_that_was_changed_is_told_from_what_it_was() -> None:
+    net = made(residual)
+    before = fingerprint(net)
+    assert fingerprint(net) == before
+    with torch.no_grad():
+        net.one.weight.mul_(2)
+    assert fingerprint(net) != before
+    changed = fingerprint(net)
+    net.norm.train()
+    assert fingerprint(net) != changed
