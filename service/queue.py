@@ -70,8 +70,8 @@ class Queue:
         for told in range(min(units, MOST_MESSAGES)):
             try:
                 self._app.send_task(RUN_UNIT, queue=self._config.queue_name, retry=False)
-            except (OperationalError, OSError) as error:
-                _log.warning("broker out of reach", error=str(error))
+            except (OperationalError, RedisError, OSError) as error:
+                _log.warning("broker out of reach, or it answers with an error", error=str(error))
                 return told
         return min(units, MOST_MESSAGES)
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -12,7 +13,6 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from occluscope import analyses, pictures
-from occluscope.analyses.contract import Outcome
 from occluscope.engine.memory import is_out_of_memory
 from occluscope.errors import OccluscopeError, UnitAbortedError
 from occluscope.models import card
@@ -25,7 +25,8 @@ from service.store.database import Database
 from service.store.ending import count_following
 from service.store.images import image_content
 from service.store.kept import kept_parts
-from service.store.leases import Claim, claim_unit, give_back_unit
+from service.store.leases import Claim, claim_unit, end_lease, give_back_unit
+from service.store.packing import PackedOutcome, PackedResult, pack_outcome, pack_results
 from service.store.scheduling import due_unit
 from service.store.states import UnitRole
 from service.store.units import commit_unit, fail_unit, report_progress
@@ -37,6 +38,7 @@ Preview = Callable[[], list[NamedResult]]
 Write = Callable[[Session], bool]
 _FIRST_PAUSE_SECONDS: Final = 0.1  # between two attempts to write how a unit ended
 _LONGEST_PAUSE_SECONDS: Final = 2.0
+_LONGEST_REASON: Final = 2000  # characters
 _log = structlog.get_logger(__name__)
 
 
@@ -69,6 +71,9 @@ class Executor:
             except SQLAlchemyError as error:  # the unit stays queued, and the reconciler announces it again
                 _log.warning("no unit claimed, database out of reach", error=str(error))
                 return
+            except Exception:  # noqa: BLE001 - as above; a worker goes on with the next message
+                _log.exception("no unit claimed")
+                return
             if claim is None:
                 return
             with structlog.contextvars.bound_contextvars(job=claim.job_id, unit=claim.unit_id):
@@ -86,16 +91,33 @@ class Executor:
     def _run_claimed(self, claim: Claim) -> None:
         start = time.perf_counter()
         _log.info("unit claimed", analysis=claim.analysis, model=claim.model, role=claim.role, fence=claim.fence)
-        with self._heartbeat.holding(claim) as lost:
-            event, write = self._attempt(claim, lost)
-            try:
-                written = self._write(write, lost)
-            except SQLAlchemyError:
-                _log.exception("results could not be stored")
-                event, written = "unit failed", self._write(_failing(claim, "its results could not be stored"), lost)
+        try:
+            with self._heartbeat.holding(claim) as lost:
+                event, written = self._ended(claim, lost)
+        except Exception:  # noqa: BLE001 - not even a failure could be written; nobody need wait for the lease
+            _log.exception("unit's end could not be written")
+            self._let_go(claim)
+            return
         seconds = round(time.perf_counter() - start, 3)
         _log.info(event if written else "unit was not ours any more", seconds=seconds)
         self._announce_following(claim)
+
+    def _ended(self, claim: Claim, lost: threading.Event) -> tuple[str, bool]:
+        """Compute the unit and write how it ended; gives what happened, and whether it was still ours to write."""
+        event, write = self._attempt(claim, lost)
+        try:
+            return event, self._write(write, lost)
+        except Exception:  # noqa: BLE001 - whatever it is, the unit ends
+            _log.exception("results could not be stored")
+            return "unit failed", self._write(_failing(claim, "its results could not be stored"), lost)
+
+    def _let_go(self, claim: Claim) -> None:
+        """End the lease now, so that the reconciler frees the unit, or fails it as one that was attempted too often."""
+        try:
+            with self._database.writing() as session:
+                end_lease(session, claim)
+        except Exception:  # noqa: BLE001 - the last resort of all
+            _log.exception("lease not ended; it runs out")
 
     def _attempt(self, claim: Claim, lost: threading.Event) -> tuple[str, Write]:
         """Compute the unit; gives what happened and how it is to be written."""
@@ -109,18 +131,21 @@ class Executor:
             return "unit given back", lambda session: give_back_unit(session, claim)
         except OccluscopeError as error:
             reason = str(error)
-        except Exception as error:  # noqa: BLE001 - whatever a model raises, its job must end with a reason
+        except BaseException as error:  # noqa: BLE001 - whatever a model raises (SystemExit), its job must end with a reason
+            if self.stopping.is_set() and not isinstance(error, Exception):  # it was not the model
+                return "unit given back", lambda session: give_back_unit(session, claim)
             reason = self._reason(claim, error)
         else:
             return "unit succeeded", lambda session: commit_unit(session, claim, outcome)
         _log.warning("unit fails", error=reason)
         return "unit failed", _failing(claim, reason)
 
-    def _reason(self, claim: Claim, error: Exception) -> str:
+    def _reason(self, claim: Claim, error: BaseException) -> str:
         """What the user is told; the log has the rest."""
         _log.exception("unit raised")
         if is_out_of_memory(error):
-            self._models.clear()
+            with suppress(Exception):  # a device that failed may refuse even that
+                self._models.clear()
             return f"out of memory while running {claim.model or claim.role}"
         return f"internal error ({type(error).__name__}); the worker's log has unit {claim.unit_id}"
 
@@ -138,18 +163,20 @@ class Executor:
                 return False
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
-    def _compute(self, claim: Claim, report: "_Reporter") -> Outcome:
+    def _compute(self, claim: Claim, report: "_Reporter") -> PackedOutcome:
+        """What the unit gave, packed: before the database's turn, and once, however often it must be written."""
         spec = analyses.spec(claim.analysis)
         params = spec.parse(claim.params)
         if claim.role == UnitRole.COMPARE:
-            return compare_models(self._database, claim.job_id)
+            return pack_outcome(compare_models(self._database, claim.job_id))
         if claim.role == UnitRole.COMBINE:
             parts = kept_parts(self._database, claim.job_id, claim.model)
             model_of_job = partial(self._models.get, claim.model)
-            return analyses.combine(claim.analysis)(card(claim.model), params, parts, report, model_of_job)
+            combine = analyses.combine(claim.analysis)
+            return pack_outcome(combine(card(claim.model), params, parts, report, model_of_job))
         prepared = [self._picture(image_id, claim.model) for image_id in claim.unit.images]
         model = self._models.get(claim.model)
-        return analyses.compute(claim.analysis)(model, prepared, params, claim.unit, report)
+        return pack_outcome(analyses.compute(claim.analysis)(model, prepared, params, claim.unit, report))
 
     def _picture(self, image_id: str, model: str) -> Picture:
         with self._database.reading() as session:
@@ -163,14 +190,15 @@ class Executor:
         try:
             with self._database.reading() as session:
                 units = count_following(session, claim.job_id)
-        except SQLAlchemyError as error:
-            _log.warning("nothing announced, database out of reach", error=str(error))
-            return
-        self._queue.announce(units)
+            self._queue.announce(units)
+        except Exception as error:  # noqa: BLE001 - the unit has ended, whatever database or broker say
+            _log.warning("nothing announced", error=str(error))
 
 
 def _failing(claim: Claim, reason: str) -> Write:
-    return lambda session: fail_unit(session, claim, reason)
+    """Text that any database takes, of any length that a library's error has."""
+    text = reason.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()[:_LONGEST_REASON]
+    return lambda session: fail_unit(session, claim, text)
 
 
 class _Reporter:
@@ -205,14 +233,14 @@ class _Reporter:
         if self._lost.is_set():
             raise UnitAbortedError("the claim is gone")
 
-    def _shown(self, preview: Preview | None, moment: float) -> list[NamedResult]:
-        """The preview, if it is time for a new one."""
+    def _shown(self, preview: Preview | None, moment: float) -> list[PackedResult]:
+        """The preview, if it is time for a new one; packed here, before the database's turn."""
         if preview is None or moment - self._previewed < self._preview_interval:
             return []
         self._previewed = moment
-        return preview()
+        return pack_results(preview())
 
-    def _write(self, steps_done: int, previews: list[NamedResult]) -> None:
+    def _write(self, steps_done: int, previews: list[PackedResult]) -> None:
         try:
             with self._database.writing() as session:
                 if not report_progress(session, self._claim, steps_done, previews):

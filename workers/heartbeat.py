@@ -48,6 +48,8 @@ class Heartbeat:
                 forget_worker(session, self._worker_id)
         except SQLAlchemyError as error:
             _log.warning("could not sign off", error=str(error))
+        except Exception:  # noqa: BLE001 - the worker ends all the same
+            _log.exception("could not sign off")
 
     @contextmanager
     def holding(self, claim: Claim) -> Iterator[threading.Event]:
@@ -77,16 +79,28 @@ class Heartbeat:
                 self._beat()
 
     def _beat(self) -> None:
+        """Once. It never raises: without this thread every unit of this worker would be taken from it."""
         held = self._held
-        gpu_bytes = torch.cuda.memory_reserved() if torch.cuda.is_available() else None
-        pulse = Pulse(self._worker_id, self._device, consuming.is_set(), resident_bytes(), gpu_bytes)
         try:
+            pulse = self._pulse()
             with self._database.writing() as session:
                 note_worker(session, pulse)
                 if held and not renew_lease(session, held[0], self._config.lease_seconds):
                     held[1].set()
         except SQLAlchemyError as error:
             _log.warning("no heartbeat", error=str(error))
+        except Exception:  # noqa: BLE001 - the next one may be written
+            _log.exception("no heartbeat")
+
+    def _pulse(self) -> Pulse:
+        """What this worker says of itself; what cannot be measured is left out, and the lease renewed all the same."""
+        memory, gpu_memory = 0, None
+        try:
+            memory = resident_bytes()
+            gpu_memory = torch.cuda.memory_reserved() if torch.cuda.is_available() else None
+        except Exception as error:  # noqa: BLE001 - /proc cannot be read, or the device has failed
+            _log.warning("memory not measured", error=str(error))
+        return Pulse(self._worker_id, self._device, consuming.is_set(), memory, gpu_memory)
 
 
 def resident_bytes() -> int:

@@ -8,7 +8,6 @@ from typing import Any
 import structlog
 import torch
 from celery import signals
-from sqlalchemy.exc import SQLAlchemyError
 
 from occluscope.models.loading import best_device
 from service.logs import configure_logs
@@ -83,7 +82,7 @@ def _end_now() -> None:
     try:
         _heartbeat.give_back()
         _heartbeat.stop()
-    except SQLAlchemyError as error:  # then its lease runs out
+    except Exception as error:  # noqa: BLE001 - whatever it is, this process ends; its lease runs out
         _log.warning("unit not given back", error=str(error))
     _log.warning("worker ends without waiting any longer", drain_seconds=config.drain_seconds)
     os._exit(0)

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Iterator, Mapping
-from typing import Final
 
 import numpy as np
 from sqlalchemy import delete, func, select
@@ -11,15 +10,14 @@ from sqlalchemy.orm import Session
 from occluscope.analyses.contract import Part
 from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.database import Database
+from service.store.packing import KEPT_ARRAY
 from service.store.states import UnitRole, UnitState
 from service.store.tables import KeptArray, Unit
 
-_ARRAY: Final = "array"  # its name inside the NPZ file
 
-
-def kept_rows(unit_id: str, arrays: Mapping[str, np.ndarray]) -> list[KeptArray]:
-    """What a unit kept, as it is stored."""
-    return [KeptArray(unit_id=unit_id, name=name, array=_npz(array)) for name, array in arrays.items()]
+def kept_rows(unit_id: str, arrays: Mapping[str, bytes]) -> list[KeptArray]:
+    """What a unit kept, by name, in NPZ format (see `service.store.packing`)."""
+    return [KeptArray(unit_id=unit_id, name=name, array=array) for name, array in arrays.items()]
 
 
 def kept_parts(database: Database, job_id: str, model: str) -> list[Part]:
@@ -61,7 +59,7 @@ class _KeptArrays(Mapping[str, np.ndarray]):
         if npz is None:
             raise KeyError(name)
         with np.load(io.BytesIO(npz), allow_pickle=False) as stored:
-            return np.asarray(stored[_ARRAY])
+            return np.asarray(stored[KEPT_ARRAY])
 
     def __iter__(self) -> Iterator[str]:
         query = select(KeptArray.name).where(KeptArray.unit_id == self._unit_id).order_by(KeptArray.name)
@@ -72,9 +70,3 @@ class _KeptArrays(Mapping[str, np.ndarray]):
         query = select(func.count()).select_from(KeptArray).where(KeptArray.unit_id == self._unit_id)
         with self._database.reading() as session:
             return session.scalar(query) or 0
-
-
-def _npz(array: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **{_ARRAY: array})
-    return buffer.getvalue()

@@ -84,6 +84,11 @@ def renew_lease(session: Session, claim: Claim, lease_seconds: float) -> bool:
     return change_held(session, claim, leased_until=clock(session) + timedelta(seconds=lease_seconds))
 
 
+def end_lease(session: Session, claim: Claim) -> bool:
+    """Let the lease run out now: the unit is free, and its attempt is used up; false when the claim is gone."""
+    return change_held(session, claim, leased_until=clock(session) - timedelta(seconds=1))
+
+
 def give_back_unit(session: Session, claim: Claim) -> bool:
     """Put the unit back in the queue, as a worker that stops does; it is no failed attempt.
 

@@ -4,31 +4,29 @@ Every change here holds only for the claim's own fencing number. A worker whose 
 was claimed again, or whose job was deleted, changes nothing and is told so.
 """
 
-import hashlib
 import io
-import json
 from collections.abc import Sequence
 
 import numpy as np
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from occluscope.analyses.contract import Outcome
-from occluscope.results import Metric, NamedResult, Packed, Result, unpack
+from occluscope.results import Metric, Packed, Result, unpack
 from service.store.database import clock
 from service.store.ending import note_ended_unit
 from service.store.kept import kept_rows
 from service.store.leases import Claim, change_held
 from service.store.locks import lock_job
+from service.store.packing import PackedOutcome, PackedResult
 from service.store.states import UnitState
 from service.store.tables import Artifact, Unit
 from service.store.tables import Metric as MetricRow
 from service.store.tallies import tally
 
 
-def report_progress(session: Session, claim: Claim, steps_done: int, previews: Sequence[NamedResult] = ()) -> bool:
+def report_progress(session: Session, claim: Claim, steps_done: int, previews: Sequence[PackedResult] = ()) -> bool:
     """Note how far the unit is, and its results as they stand; false when the claim is gone."""
-    rows = [_artifact_row(claim, position, named, preview=True) for position, named in enumerate(previews)]
+    rows = [_artifact_row(claim, position, packed, preview=True) for position, packed in enumerate(previews)]
     if rows:
         lock_job(session, claim.job_id)
     if not change_held(session, claim, steps_done=steps_done):
@@ -39,10 +37,8 @@ def report_progress(session: Session, claim: Claim, steps_done: int, previews: S
     return True
 
 
-def commit_unit(session: Session, claim: Claim, outcome: Outcome) -> bool:
+def commit_unit(session: Session, claim: Claim, outcome: PackedOutcome) -> bool:
     """Store what the unit gave and end it, all or nothing; false, with nothing stored, when the claim is gone."""
-    artifacts = [_artifact_row(claim, position, named) for position, named in enumerate(outcome.results)]
-    kept = kept_rows(claim.unit_id, outcome.kept)  # all this before the first statement: SQLite has one writer
     if (job := lock_job(session, claim.job_id)) is None:
         return False
     moment = clock(session)
@@ -56,10 +52,10 @@ def commit_unit(session: Session, claim: Claim, outcome: Outcome) -> bool:
     )
     if not ended:
         return False
-    session.add_all(kept)
-    session.add_all(artifacts)
+    session.add_all(kept_rows(claim.unit_id, outcome.kept))
+    session.add_all(_artifact_row(claim, position, packed) for position, packed in enumerate(outcome.results))
     session.add_all(_metric_row(claim, position, metric) for position, metric in enumerate(outcome.metrics))
-    job.stored_bytes += sum(len(artifact.array or b"") + len(json.dumps(artifact.meta)) for artifact in artifacts)
+    job.stored_bytes += sum(packed.stored_bytes for packed in outcome.results)
     seconds = max((moment - claim.claimed_at).total_seconds(), 0.0)
     tally(session, "unit_seconds", claim.analysis, claim.model, total=seconds)
     tally(session, "steps", claim.analysis, claim.model, count=claim.unit.steps)
@@ -109,23 +105,19 @@ def _metric_row(claim: Claim, position: int, metric: Metric) -> MetricRow:
     )
 
 
-def _artifact_row(claim: Claim, position: int, named: NamedResult, *, preview: bool = False) -> Artifact:
-    packed = named.result.pack()
-    array = None if packed.array is None else named.result.to_npy()
-    digest = hashlib.sha256(json.dumps(packed.meta, sort_keys=True).encode())
-    digest.update(array or b"")
+def _artifact_row(claim: Claim, position: int, packed: PackedResult, *, preview: bool = False) -> Artifact:
     return Artifact(
         job_id=claim.job_id,
         unit_id=claim.unit_id,
         position=position,
         model=claim.model,
-        name=named.name,
-        variant=named.variant,
+        name=packed.name,
+        variant=packed.variant,
         preview=preview,
-        kind=named.result.kind,
-        image_id=named.image,
-        shape=None if packed.array is None else list(packed.array.shape),
-        sha256=digest.hexdigest(),
+        kind=packed.kind,
+        image_id=packed.image,
+        shape=packed.shape,
+        sha256=packed.sha256,
         meta=packed.meta,
-        array=array,
+        array=packed.array,
     )

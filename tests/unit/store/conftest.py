@@ -13,6 +13,7 @@ from occluscope.windows import WindowGrid
 from service.store.database import Database
 from service.store.images import add_image
 from service.store.jobs import submit_job
+from service.store.packing import PackedOutcome, pack_outcome
 from service.store.states import Priority
 from tests.conftest import encode, random_picture
 
@@ -56,8 +57,13 @@ def submit(database: Database) -> SubmitUnits:
     return submit_units
 
 
-def outcome(seed: int = 0, image: str | None = None) -> Outcome:
-    """Results of two kinds and a metric, different for each seed."""
+def outcome(seed: int = 0, image: str | None = None) -> PackedOutcome:
+    """Results of two kinds and a metric, different for each seed, as they are stored."""
+    return pack_outcome(given(seed, image))
+
+
+def given(seed: int = 0, image: str | None = None) -> Outcome:
+    """The same as an analysis gives them."""
     values = np.random.default_rng(seed).normal(size=(3, 4)).astype(np.float32)
     values[0, 0] = np.nan
     geometry = GridGeometry(WindowGrid.over((6, 8), (2, 2), (2, 2)), (6, 8), Frame(0, 0, 8, 6))

@@ -16,10 +16,11 @@ from service.store.ending import cancel_job, count_following
 from service.store.jobs import delete_job, results_of, standing_of
 from service.store.kept import kept_parts
 from service.store.leases import Claim, Freed, claim_unit, free_expired_units, give_back_unit, next_expiry, renew_lease
+from service.store.packing import PackedOutcome, pack_outcome
 from service.store.scheduling import count_waiting, due_unit
 from service.store.tables import Artifact, Job, KeptArray, Metric, Unit
 from service.store.units import commit_unit, fail_unit, report_progress, stored_result
-from tests.unit.store.conftest import SubmitUnits, outcome
+from tests.unit.store.conftest import SubmitUnits, given, outcome
 
 LEASE_SECONDS = 30.0
 Write = Callable[[Session, Claim], bool]
@@ -99,9 +100,9 @@ def test_an_unknown_unit_claims_nothing(database: Database) -> None:
 
 def test_committed_results_come_back_bit_for_bit(database: Database, submit: SubmitUnits) -> None:
     job_id, (unit_id,) = submit()
-    claimed, given = claim(database, unit_id), outcome(7)
+    claimed, before = claim(database, unit_id), given(7).results
     with database.writing() as session:
-        assert commit_unit(session, claimed, given)
+        assert commit_unit(session, claimed, outcome(7))
     assert states(database, job_id) == ("succeeded", ["succeeded"])
     with database.reading() as session:
         metrics, artifacts = results_of(session, job_id)
@@ -109,12 +110,12 @@ def test_committed_results_come_back_bit_for_bit(database: Database, submit: Sub
         heatmap, table = (stored_result(artifact) for artifact in artifacts)
         assert [artifact.shape for artifact in artifacts] == [[3, 4], None]
     assert isinstance(heatmap, Heatmap)
-    assert isinstance(given.results[0].result, Heatmap)
-    assert heatmap.values.tobytes() == given.results[0].result.values.tobytes()
+    assert isinstance(before[0].result, Heatmap)
+    assert heatmap.values.tobytes() == before[0].result.values.tobytes()
     assert np.isnan(heatmap.values[0, 0])
-    assert heatmap.geometry == given.results[0].result.geometry
+    assert heatmap.geometry == before[0].result.geometry
     assert isinstance(table, Table)
-    assert table == given.results[1].result
+    assert table == before[1].result
 
 
 @pytest.mark.parametrize("what", WRITES)
@@ -157,7 +158,7 @@ def test_two_results_of_one_name_are_refused_whole(database: Database, submit: S
     job_id, (unit_id,) = submit()
     claimed = claim(database, unit_id)
     image = claimed.unit.images[0] if with_picture else None
-    twice = Outcome([*outcome(1, image).results, *outcome(2, image).results], [])
+    twice = PackedOutcome([*outcome(1, image).results, *outcome(2, image).results], [])
     with pytest.raises(IntegrityError), database.writing() as session:
         commit_unit(session, claimed, twice)
     assert rows(database) == 0
@@ -242,10 +243,10 @@ def kept(database: Database) -> int:
 
 def end(database: Database, unit_id: str, number: int, *, succeeds: bool = True) -> None:
     claimed = claim(database, unit_id)
-    result = outcome(number)
+    result = given(number)
     arrays = {"numbers": np.full((2, 3), number, dtype=np.float32)}
     with database.writing() as session:
-        done = Outcome(result.results, result.metrics, arrays)
+        done = pack_outcome(Outcome(result.results, result.metrics, arrays))
         assert commit_unit(session, claimed, done) if succeeds else fail_unit(session, claimed, "reason")
 
 
@@ -307,7 +308,7 @@ def test_each_model_is_combined_by_itself_and_then_all_are_compared(database: Da
         ("metrics_compared", ""),
     ]
     with database.writing() as session:
-        assert commit_unit(session, claimed, compared)
+        assert commit_unit(session, claimed, pack_outcome(compared))
     assert states(database, job_id)[0] == "succeeded"
     with database.reading() as session:
         metrics, artifacts = results_of(session, job_id)
@@ -374,7 +375,7 @@ def test_a_preview_is_replaced_and_goes_with_its_unit(database: Database, submit
         with database.reading() as session:
             (preview,) = results_of(session, job_id)[1]
             assert preview.preview
-            expected = outcome(seed).results[0].result
+            expected = given(seed).results[0].result
             assert isinstance(expected, Heatmap)
             assert stored_result(preview).to_json() == expected.to_json()
     assert write(database, claimed, "commit")

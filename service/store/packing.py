@@ -1,0 +1,208 @@
+"""Results made ready to be stored, before the database's turn: bytes and plain facts, or in words why not."""
+
+import hashlib
+import io
+import json
+import math
+import numbers
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+
+from occluscope.analyses.contract import Outcome
+from occluscope.errors import OccluscopeError
+from occluscope.results import KINDS, Metric, NamedResult, Packed
+
+KEPT_ARRAY: Final = "array"  # name of a kept array inside its NPZ file
+_NUMBERS: Final = "biuf"  # NumPy's kinds of booleans, integers and floats
+_SHOWN: Final = 80  # characters of a value in a message
+
+
+class UnpackableError(OccluscopeError):
+    """A result that cannot be stored; the message names it and says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class PackedResult:
+    """A result as its row has it.
+
+    meta: its facts, as JSON has them. array: in NPY format, and shape its axes; none for kinds without one.
+    stored_bytes: of both. The rest as `occluscope.results.NamedResult`.
+    """
+
+    name: str
+    variant: str
+    image: str | None
+    kind: str
+    meta: dict[str, Any]
+    array: bytes | None
+    shape: list[int] | None
+    sha256: str
+    stored_bytes: int
+
+
+@dataclass(frozen=True)
+class PackedOutcome:
+    """What a unit gave, as it is stored. kept: arrays for the unit that combines, in NPZ format, by name."""
+
+    results: Sequence[PackedResult]
+    metrics: Sequence[Metric]
+    kept: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def pack_outcome(outcome: Outcome) -> PackedOutcome:
+    """Pack all that a unit gave.
+
+    NumPy's numbers become plain ones, and a fact that is NaN (nothing was measured) becomes null.
+
+    Raises
+    ------
+    UnpackableError
+        One of them cannot be stored.
+    """
+    results = pack_results(outcome.results)
+    for (name, variant, image), times in Counter((one.name, one.variant, one.image) for one in results).items():
+        if times > 1:
+            raise UnpackableError(f"{_called('result', name, variant, image)} was given {times} times; right is once")
+    kept = {name: _npz(name, array) for name, array in outcome.kept.items()}
+    return PackedOutcome(results, [_packed_metric(metric) for metric in outcome.metrics], kept)
+
+
+def pack_results(results: Sequence[NamedResult]) -> list[PackedResult]:
+    """Pack results.
+
+    Raises
+    ------
+    UnpackableError
+        One of them cannot be stored.
+    """
+    return [_packed_result(named) for named in results]
+
+
+def _packed_result(named: NamedResult) -> PackedResult:
+    called = _called("result", named.name, named.variant, named.image)
+    kind = getattr(named.result, "kind", None)
+    if kind not in KINDS:
+        raise UnpackableError(f"{called} is a {type(named.result).__name__}; right is one of {', '.join(KINDS)}")
+    try:
+        packed = named.result.pack()
+        meta = _plain(packed.meta, "")
+        text = json.dumps(meta, sort_keys=True)
+        array = None if packed.array is None else _npy(packed)
+        for what, value in (("name", named.name), ("variant", named.variant), ("image", named.image)):
+            _require_text(value, what, optional=what == "image")
+    except UnpackableError as error:
+        raise UnpackableError(f"{called} cannot be stored: {error}") from error
+    except Exception as error:
+        raise UnpackableError(f"{called} cannot be packed: {type(error).__name__}: {_shown(str(error))}") from error
+    digest = hashlib.sha256(text.encode())
+    digest.update(array or b"")
+    return PackedResult(
+        str(named.name),
+        str(named.variant),
+        named.image,
+        str(kind),
+        meta,
+        array,
+        None if packed.array is None else list(packed.array.shape),
+        digest.hexdigest(),
+        len(text) + len(array or b""),
+    )
+
+
+def _packed_metric(metric: Metric) -> Metric:
+    called = _called("metric", metric.name, metric.variant, metric.image)
+    value: Any = metric.value
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value.item()
+    if not isinstance(value, numbers.Real | np.bool_):
+        raise UnpackableError(f"{called} cannot be stored: it is a {type(value).__name__}; right is a number")
+    try:
+        value = float(value)
+        for what, text in (("name", metric.name), ("variant", metric.variant)):
+            _require_text(text, what)
+        for what, known in (("image", metric.image), ("unit", metric.unit)):
+            _require_text(known, what, optional=True)
+    except (UnpackableError, OverflowError) as error:
+        raise UnpackableError(f"{called} cannot be stored: {error}") from error
+    if not math.isfinite(value):
+        raise UnpackableError(f"{called} cannot be stored: it is {value}; right is a finite number, or no metric")
+    return replace(metric, value=value)
+
+
+def _plain(value: Any, path: str) -> Any:
+    """A fact as JSON has it. path: its way from the facts' root, for messages."""
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        number = value.item()
+        value = float(number) if isinstance(number, np.floating) else number  # long doubles have no plain one
+    if isinstance(value, str):
+        _require_text(value, path)
+        return str(value)
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        if math.isinf(value):
+            raise UnpackableError(f"{path} is {value}, which JSON does not have; right is a finite number or none")
+        return None if math.isnan(value) else float(value)
+    if isinstance(value, Mapping):
+        return {_key(key, path): _plain(one, f"{path}.{key}".lstrip(".")) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one, f"{path}.{place}".lstrip(".")) for place, one in enumerate(value)]
+    raise UnpackableError(
+        f"{path or 'its facts'} is a {type(value).__name__} ({_shown(repr(value))}); "
+        "right are text, numbers, true, false, none, and lists and mappings of these"
+    )
+
+
+def _key(key: Any, path: str) -> str:
+    if not isinstance(key, str):
+        raise UnpackableError(f"{path or 'its facts'} has the name {_shown(repr(key))}; right is text")
+    _require_text(key, path)
+    return str(key)
+
+
+def _require_text(value: Any, what: str, *, optional: bool = False) -> None:
+    """Text that every database takes."""
+    if optional and value is None:
+        return
+    if not isinstance(value, str):
+        raise UnpackableError(f"{what} is a {type(value).__name__} ({_shown(repr(value))}); right is text")
+    if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value if letter > "\ud7ff"):
+        raise UnpackableError(f"{what} is {_shown(ascii(value))}; right is text without NUL and half characters")
+
+
+def _npy(packed: Packed) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, _numeric(packed.array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _npz(name: Any, array: Any) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        _require_text(name, "its name")
+        np.savez_compressed(buffer, allow_pickle=False, **{KEPT_ARRAY: _numeric(array)})
+    except UnpackableError as error:
+        raise UnpackableError(f"kept array {name!r} cannot be stored: {error}") from error
+    return buffer.getvalue()
+
+
+def _numeric(array: Any) -> np.ndarray:
+    if not isinstance(array, np.ndarray):
+        raise UnpackableError(f"its array is a {type(array).__name__}; right is a NumPy array")
+    if array.dtype.kind not in _NUMBERS:
+        raise UnpackableError(f"its array is of {array.dtype}; right are booleans, integers or floats")
+    return array
+
+
+def _called(what: str, name: Any, variant: Any, image: Any) -> str:
+    of = f" ({variant})" if variant else ""
+    picture = f" of picture {image}" if image else ""
+    return _shown(f"{what} {name!r}{of}{picture}", 4 * _SHOWN)
+
+
+def _shown(text: str, most: int = _SHOWN) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
