@@ -1,22 +1,32 @@
-"""Where webhooks may go: to public addresses, and to hosts that the operator has named.
+"""What a webhook's address may be: its form, its port, and the IP addresses that its host leads to.
 
-A stranger's webhook must not have this service ask its own machine, its network or a cloud's metadata. So a name is
-looked up once, all of its addresses are checked, and the request goes to the very address that was checked.
+A stranger's webhook must not have this service ask its own machine, its network or a cloud's metadata, nor speak to
+services that are no web servers. Nothing here asks the network: `lookup.py` does.
 """
 
 import ipaddress
-import socket
-from collections.abc import Collection
-from contextlib import suppress
-from typing import Final
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final, Self
 
 import httpx
 
-_TRANSLATED: Final = [  # IPv6 that leads to any IPv4 address, private ones too
-    ipaddress.ip_network(network) for network in ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")
-]
+from service.networks import is_globally_reachable
+from service.settings import Settings
+
+DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
 _LONGEST: Final = 2000  # letters
-_PORTS: Final = {"http": 80, "https": 443}
+_LONGEST_HOST: Final = 253  # letters, RFC 1035
+_LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
+_AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:@%\s]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)  # what systems read as part of an IPv4 address
+_FIRST_FREE_PORT: Final = 1024  # below it ports are those of services with a name
+# Those from 1024 on that the Fetch standard has browsers refuse (https://fetch.spec.whatwg.org/#port-blocking).
+_OTHER_PROTOCOLS: Final = frozenset(
+    (1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080)
+)
 
 
 class ForbiddenAddressError(ValueError):
@@ -27,61 +37,103 @@ class UnknownAddressError(Exception):
     """The name could not be looked up just now."""
 
 
-def checked_url(url: str, private_hosts: Collection[str] = ()) -> httpx.URL:
-    """A webhook's URL, if requests may be sent there. private_hosts: that may have other than public addresses.
+@dataclass(frozen=True)
+class Allowance:
+    """What the operator allows beyond the rule. hosts: may have any address. ports: beside those of the rule."""
+
+    hosts: Collection[str] = ()
+    ports: Collection[int] = ()
+
+    @classmethod
+    def of(cls, config: Settings) -> Self:
+        """The settings'."""
+        hosts = {host.lower().strip("[]").removesuffix(".") for host in config.webhook_hosts}
+        return cls(hosts, frozenset(config.webhook_ports))
+
+    def has_host(self, host: str) -> bool:
+        """Whether a host may have any address."""
+        return host.removesuffix(".") in self.hosts
+
+
+def parse_url(url: str, allowance: Allowance) -> httpx.URL:
+    """A webhook's URL, if its form, its port and an IP address that it names are allowed.
 
     Raises
     ------
     ForbiddenAddressError
-        It is no HTTP URL, has a password in it, or leads to an address that is not public.
+        They are not.
     """
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, UnicodeError) as error:
-        raise ForbiddenAddressError("not a URL") from error
     if len(url) > _LONGEST:
         raise ForbiddenAddressError(f"over {_LONGEST} letters")
-    if parsed.scheme not in _PORTS or not parsed.host:
+    scheme, _, rest = url.partition("://")
+    if scheme.lower() not in DEFAULT_PORTS or not rest:
         raise ForbiddenAddressError("not an address that begins with https:// or http://")
-    if parsed.port is not None and not 0 < parsed.port < 2**16:
-        raise ForbiddenAddressError("there is no such port")
-    if parsed.userinfo:
+    if "#" in rest or "\\" in rest:
+        raise ForbiddenAddressError("'#' and '\\' do not belong into it; encode them as %23 and %5C")
+    authority = re.split("[/?]", rest, maxsplit=1)[0]
+    if "@" in authority:
         raise ForbiddenAddressError("names and passwords do not belong into it; deliveries are signed")
-    with suppress(UnknownAddressError):  # it is looked up again when there is something to deliver
-        address_of(parsed, private_hosts)
+    if not _AUTHORITY.fullmatch(authority):
+        raise ForbiddenAddressError("after https:// there must be a host's name or IP address, and a port if any")
+    try:
+        parsed = httpx.URL(url)
+        _check_host(parsed.host and host_of(parsed))  # decoding the name shows whether it is one
+    except (httpx.InvalidURL, UnicodeError) as error:
+        raise ForbiddenAddressError("not a URL, or its host is not a name that there can be") from error
+    _check_port(port_of(parsed), allowance)
+    if is_ip(host_of(parsed)):
+        check_addresses(host_of(parsed), [host_of(parsed)], allowance)
     return parsed
 
 
-def address_of(url: httpx.URL, private_hosts: Collection[str] = ()) -> str:
-    """The IP address to send to.
+def check_addresses(host: str, addresses: Sequence[str], allowance: Allowance) -> None:
+    """Hold the IP addresses that a host leads to against the rule.
 
     Raises
     ------
     ForbiddenAddressError
-        There is no such host, or one of its addresses is not public.
-    UnknownAddressError
-        The name could not be looked up.
+        One of them is not on the open Internet, and the operator has not named the host.
     """
-    try:
-        found = socket.getaddrinfo(url.host, url.port or _PORTS[url.scheme], type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        if error.errno == socket.EAI_NONAME:
-            raise ForbiddenAddressError(f"there is no host {url.host}") from error
-        raise UnknownAddressError(f"{url.host} could not be looked up") from error
-    except UnicodeError as error:
-        raise ForbiddenAddressError("not a host's name") from error
-    addresses = [str(where[0]) for *_, where in found]
-    if url.host not in private_hosts and not all(map(is_public, addresses)):
+    if not allowance.has_host(host) and not all(map(is_globally_reachable, addresses)):
         raise ForbiddenAddressError("its address is not a public one")
-    return addresses[0]
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open Internet's."""
-    parsed = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(parsed, ipaddress.IPv6Address):
-        if parsed.ipv4_mapped:
-            return is_public(str(parsed.ipv4_mapped))
-        if any(parsed in network for network in _TRANSLATED):
-            return False
-    return parsed.is_global and not parsed.is_multicast
+def host_of(url: httpx.URL) -> str:
+    """The host as it is looked up: an IP address, or a name in ASCII (``xn--…``)."""
+    return url.raw_host.decode("ascii")
+
+
+def port_of(url: httpx.URL) -> int:
+    """The port, its scheme's where it names none."""
+    return DEFAULT_PORTS[url.scheme] if url.port is None else url.port
+
+
+def is_ip(host: str) -> bool:
+    """Whether a host is an IP address."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_host(host: str) -> None:
+    if is_ip(host):
+        return
+    labels = host.removesuffix(".").split(".")
+    if len(host) > _LONGEST_HOST or not all(map(_LABEL.fullmatch, labels)):
+        raise ForbiddenAddressError(
+            f"its host is not a name: up to {_LONGEST_HOST} letters, of labels of 1 to 63 letters, digits and '-'"
+        )
+    if _NUMBER.fullmatch(labels[-1]):
+        raise ForbiddenAddressError("its host ends in a number: write an IPv4 address as four decimal numbers")
+
+
+def _check_port(port: int, allowance: Allowance) -> None:
+    if not 0 < port < 2**16:
+        raise ForbiddenAddressError(f"there is no port {port}")
+    usual = port in DEFAULT_PORTS.values() or (port >= _FIRST_FREE_PORT and port not in _OTHER_PROTOCOLS)
+    if not usual and port not in allowance.ports:
+        raise ForbiddenAddressError(
+            f"port {port} is another protocol's; 80, 443 and most from {_FIRST_FREE_PORT} are open"
+        )

@@ -16,7 +16,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from standardwebhooks import Webhook
 
 from occluscope import __version__
-from service.addresses import ForbiddenAddressError, UnknownAddressError, address_of
+from service.addresses import (
+    Allowance,
+    ForbiddenAddressError,
+    UnknownAddressError,
+    check_addresses,
+    host_of,
+    parse_url,
+)
+from service.lookup import begin_look_up
 from service.settings import Settings
 from service.store.database import Database
 from service.store.deliveries import Due, claim_deliveries, has_due, note_delivered, note_refused, webhook_secret
@@ -86,8 +94,10 @@ class Deliverer:
 
     async def _send(self, due: Due, secret: str) -> int:
         """Gives the answer's status; what else it says is not read, and no redirection is followed."""
-        url = httpx.URL(due.url)
-        address = await asyncio.to_thread(address_of, url, self._config.webhook_hosts)
+        allowance = Allowance.of(self._config)
+        url = parse_url(due.url, allowance)
+        addresses = await asyncio.wrap_future(begin_look_up(url))
+        check_addresses(host_of(url), addresses, allowance)
         body = json.dumps(due.message)
         headers = {
             "Host": url.netloc.decode("ascii"),
@@ -100,10 +110,10 @@ class Deliverer:
             httpx.AsyncClient(trust_env=False, follow_redirects=False, timeout=_ANSWER_SECONDS) as client,
             client.stream(
                 "POST",
-                url.copy_with(host=address),
+                url.copy_with(host=addresses[0]),
                 content=body,
                 headers=headers,
-                extensions={"sni_hostname": url.host},
+                extensions={"sni_hostname": host_of(url).removesuffix(".")},
             ) as answer,
         ):
             return answer.status_code

@@ -81,6 +81,10 @@ class Settings(BaseSettings):
     webhook_hosts: list[str] = Field(
         default=[], description="Hosts that webhooks may be sent to although their addresses are not public"
     )
+    webhook_ports: list[Annotated[int, Field(ge=1, le=65535)]] = Field(
+        default=[],
+        description="Ports that webhooks may name beside 80, 443 and those from 1024 on that are no other protocol's",
+    )
     webhook_attempts: Annotated[int, Field(ge=1)] = Field(
         default=10, description="How often a webhook is tried before it is given up"
     )

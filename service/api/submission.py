@@ -15,8 +15,9 @@ from occluscope import analyses, models
 from occluscope.analyses.contract import AnalysisSpec, ImageRef, Parameters, Unit
 from occluscope.errors import FieldError, InvalidInputError
 from occluscope.models import ModelCard
-from service.addresses import ForbiddenAddressError, checked_url
+from service.addresses import Allowance, ForbiddenAddressError
 from service.api.context import Strict
+from service.lookup import checked_url
 from service.settings import Settings
 from service.store.tables import Image, ImageOwner
 
@@ -131,7 +132,7 @@ def _spec(name: str, errors: list[FieldError]) -> AnalysisSpec | None:
 def _check_webhook(url: str | None, config: Settings, errors: list[FieldError]) -> None:
     try:
         if url is not None:
-            checked_url(url, config.webhook_hosts)
+            checked_url(url, Allowance.of(config))
     except ForbiddenAddressError as error:
         errors.append(FieldError("webhook", str(error)))
 

@@ -119,6 +119,14 @@ def test_json_over_its_limit(stack: Stack) -> None:
         ({"webhook": "http://10.1.2.3/"}, "webhook"),
         ({"webhook": "http://169.254.169.254/latest/meta-data"}, "webhook"),
         ({"webhook": "http://[::ffff:10.0.0.1]/"}, "webhook"),
+        ({"webhook": "http://[fec0::1]/"}, "webhook"),
+        ({"webhook": "http://192.0.0.192/"}, "webhook"),
+        ({"webhook": "http://1.1.1.1:25/"}, "webhook"),
+        ({"webhook": "http://xn--/"}, "webhook"),
+        ({"webhook": "http://" + "a" * 64 + ".org/"}, "webhook"),
+        ({"webhook": "http://a..b/"}, "webhook"),
+        ({"webhook": "http://1.1.1.1/\n"}, "webhook"),
+        ({"webhook": "http://\ud800/"}, "webhook"),
     ],
 )
 def test_bad_jobs(stack: Stack, image: str, change: dict[str, Any], path: str) -> None:
