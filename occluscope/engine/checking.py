@@ -15,11 +15,17 @@ from occluscope.engine.mutation import UntraceableError
 from occluscope.engine.preserving import private_copy
 from occluscope.windows import WindowGrid
 
-_DOUBLE_ERROR: Final = 1e-9  # of the largest output: what the same sums in another order may differ by in float64
-_OWN_ROUNDING: Final = 20  # times the model's own error of rounding, measured against float64
-_ROUNDINGS: Final = 100  # of the precision in use, of the largest output
-_LARGEST_ROUNDING: Final = 1e-2  # of the largest output; a model off by more computes something else in float64
-_DOUBLE_BYTES: Final = 2 * 2**30  # most memory that the weights may take in float64
+# What rounding may make of the largest output. Far over what it does, far under what a misread operation does.
+_ROUNDING: Final = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 6e-2, torch.float16: 1e-2}
+_EFFECT: Final = 0.01  # of what covering the windows changes; in float64 rounding is far under every effect
+# Where rounding hides what windows change, more precise numbers decide.
+_MORE_PRECISE: Final[dict[torch.dtype, tuple[torch.dtype, ...]]] = {
+    torch.float32: (torch.float64,),
+    torch.bfloat16: (torch.float32, torch.float64),
+    torch.float16: (torch.float32, torch.float64),
+}
+_OWN_ROUNDING: Final = 10  # times the model's own error of rounding, measured against more precise numbers
+_COPY_BYTES: Final = 2 * 2**30  # most memory that the weights may take in more precise numbers
 _PLACES: Final = (0, 4, 5, 8)  # of three by three windows: two corners, the middle, the right edge
 
 
@@ -37,19 +43,45 @@ class Tolerance:
         """Whether outputs [windows, …] are as expected; what is not finite must be so in both."""
         if found.shape != expected.shape:
             return False
-        return all(_error(*both) <= self.share for both in zip(self._parts(found), self._parts(expected), strict=True))
+        return all(_error(*both) <= self.share for both in zip(self.parts(found), self.parts(expected), strict=True))
 
-    def _parts(self, outputs: Tensor) -> list[Tensor]:
+    def parts(self, outputs: Tensor) -> list[Tensor]:
+        """The outputs of each size apart: [windows, …]."""
         outputs = outputs.reshape(len(outputs), -1)
         return [part for part in (outputs[:, : self.own], outputs[:, self.own :]) if part.numel()]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A few windows run both ways. clear: the outputs without any; expected: by whole passes; found: followed."""
+
+    clear: Tensor
+    expected: Tensor
+    found: Tensor
+    own: int
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the outputs differ by rounding alone, and that is little beside what the windows change."""
+        if not Tolerance(_ROUNDING[self.expected.dtype], self.own).holds(self.found, self.expected):
+            return False
+        if self.expected.dtype == torch.float64:
+            return True
+        parts = Tolerance(0, self.own).parts
+        for clear, expected, found in zip(parts(self.clear), parts(self.expected), parts(self.found), strict=True):
+            finite = (expected.isfinite() & clear.isfinite()).all(0)
+            error = (found - expected)[:, finite].abs().amax() if finite.any() else 0
+            if error > _EFFECT * (expected - clear)[:, finite].abs().amax():
+                return False
+        return True
 
 
 def check(network: IncrementalNetwork, module: nn.Module, picture: Tensor, layers: Sequence[str] = ()) -> Tolerance:
     """Run a few windows of noise both ways; gives what their outputs may differ by.
 
-    In float64, where rounding is far below every effect, followed and whole passes must agree to 1e-9; and in the
-    precision in use, as far as the model's own rounding goes. The whole passes run one window at a time: a model whose
-    pictures in a batch influence each other agrees with no batch.
+    They must agree within rounding, and to a hundredth of what the windows change. Where rounding is too much for
+    that, as it is in half precision, copies of more precise numbers must. The whole passes run one window at a time: a
+    model whose pictures in a batch influence each other agrees with no batch.
     module: what the network follows. picture: [channels, height, width]. layers: as of `IncrementalNetwork`.
 
     Raises
@@ -58,26 +90,52 @@ def check(network: IncrementalNetwork, module: nn.Module, picture: Tensor, layer
         They do not agree.
     """
     name = type(module).__name__
+    colour = _noise(picture)
+    plain = _run(network, module, picture, colour, layers)
+    share = _ROUNDING.get(plain.expected.dtype)
+    if share is None:
+        raise UntraceableError(f"{name} gives {plain.expected.dtype}")
+    if plain.agrees:
+        return Tolerance(share, plain.own)
+    for dtype in _MORE_PRECISE.get(picture.dtype, ()):
+        precise = _run_precisely(module, picture.to(dtype), colour.to(dtype), layers)
+        if precise is None or not precise.agrees:
+            continue
+        rounding = _largest_error(plain.expected, precise.expected, plain.own)
+        tolerance = Tolerance(max(share, _OWN_ROUNDING * rounding), plain.own)
+        if tolerance.holds(plain.found, precise.expected):
+            return tolerance
+    raise UntraceableError(f"{name}, followed, gives other numbers than the model when a window is covered")
+
+
+def _run(
+    network: IncrementalNetwork, module: nn.Module, picture: Tensor, colour: Tensor, layers: Sequence[str]
+) -> _Run:
     whole = WithSums(module, layers) if layers else module
-    grid, cover = _grid(picture), _noise(picture)
-    positions = np.array(_PLACES)
-    expected = by_whole_passes(whole, picture, grid, cover, positions)
-    share = _ROUNDINGS * torch.finfo(picture.dtype).eps
-    own = _outputs(module, picture)
-    exact = _in_double(module, picture, layers, grid, cover, positions)
-    if exact is not None:
-        expected64, found64 = exact
-        if not Tolerance(_DOUBLE_ERROR, own).holds(found64, expected64):
-            raise UntraceableError(f"{name}, followed, gives other numbers than the model when a window is covered")
-        parts = Tolerance(0, own)._parts  # noqa: SLF001
-        rounding = max(_error(*both) for both in zip(parts(expected.double()), parts(expected64), strict=True))
-        if rounding < _LARGEST_ROUNDING:
-            expected, share = expected64, share + _OWN_ROUNDING * rounding
-    tolerance = Tolerance(share, own)
-    run = network.sampler(picture, grid, constant_cover(cover, grid.window), None)
-    if not tolerance.holds(run(positions, exact=True).to(expected.dtype), expected):
-        raise UntraceableError(f"{name}, followed, gives other numbers than the model when a window is covered")
-    return Tolerance(2 * share, own)  # between two that are both rounded
+    grid, positions = _grid(picture), np.array(_PLACES)
+    with torch.inference_mode():
+        clear, own = whole(picture[None].clone()), int(module(picture[None].clone()).numel()) if layers else 0
+    expected = by_whole_passes(whole, picture, grid, colour, positions)
+    run = network.sampler(picture, grid, constant_cover(colour, grid.window), None)
+    return _Run(clear, expected, run(positions, exact=True), own or clear.numel())
+
+
+def _run_precisely(module: nn.Module, picture: Tensor, colour: Tensor, layers: Sequence[str]) -> _Run | None:
+    """The same with a copy of the module in the picture's precision; none where that cannot be had.
+
+    colour: in that precision the very one that the module itself was given.
+    """
+    if picture.element_size() * sum(parameter.numel() for parameter in module.parameters()) > _COPY_BYTES:
+        return None
+    precise = private_copy(module)
+    for part in precise.modules():  # not `precise.to(dtype)`: that would write into parameters that are shared
+        for tensors in (part._parameters, part._buffers):  # noqa: SLF001 - torch has no public names
+            tensors.update({name: _converted(value, picture.dtype) for name, value in tensors.items()})
+    try:
+        run = _run(IncrementalNetwork(precise, layers), precise, picture, colour, layers)
+    except Exception:  # noqa: BLE001 - many models have parts of one precision for good
+        return None
+    return run if run.expected.dtype == picture.dtype else None
 
 
 def by_whole_passes(
@@ -100,41 +158,15 @@ def mixes_pictures(module: nn.Module, picture: Tensor) -> bool:
     origins = torch.from_numpy(grid.origins()[positions]).to(picture.device)
     with torch.inference_mode():
         together = module(covered(picture, origins, constant_cover(colour, grid.window)(origins)))
-    return not Tolerance(_ROUNDINGS * torch.finfo(picture.dtype).eps, alone[0].numel()).holds(together, alone)
+    return not Tolerance(10 * _ROUNDING.get(picture.dtype, 1e-2), alone[0].numel()).holds(together, alone)
 
 
-def _in_double(
-    module: nn.Module,
-    picture: Tensor,
-    layers: Sequence[str],
-    grid: WindowGrid,
-    colour: Tensor,
-    positions: np.ndarray,
-) -> tuple[Tensor, Tensor] | None:
-    """What a copy in float64 gives by whole passes, and followed; none where it cannot be had."""
-    if 8 * sum(parameter.numel() for parameter in module.parameters()) > _DOUBLE_BYTES:
-        return None
-    try:
-        double = private_copy(module)
-        for part in double.modules():  # not `double.double()`: that would write into parameters that are shared
-            for own in (part._parameters, part._buffers):  # noqa: SLF001 - torch has no public names
-                own.update({name: _doubled(value) for name, value in own.items()})
-        picture, colour = picture.double(), colour.double()
-        expected = by_whole_passes(WithSums(double, layers) if layers else double, picture, grid, colour, positions)
-    except Exception:  # noqa: BLE001 - many models have parts in float32 for good
-        return None
-    if expected.dtype != torch.float64:
-        return None
-    run = IncrementalNetwork(double, layers).sampler(picture, grid, constant_cover(colour, grid.window), None)
-    return expected, run(positions, exact=True)
-
-
-def _doubled(value: Any) -> Any:
-    """A parameter or buffer in float64, where it is a number."""
+def _converted(value: Any, dtype: torch.dtype) -> Any:
+    """A parameter or buffer in another precision, where it is a number."""
     if value is None or not value.is_floating_point():
         return value
-    doubled = value.detach().double()
-    return nn.Parameter(doubled, requires_grad=False) if isinstance(value, nn.Parameter) else doubled
+    converted = value.detach().to(dtype)
+    return nn.Parameter(converted, requires_grad=False) if isinstance(value, nn.Parameter) else converted
 
 
 def _grid(picture: Tensor) -> WindowGrid:
@@ -155,9 +187,9 @@ def _noise(picture: Tensor) -> Tensor:
     return colour.to(picture.device, picture.dtype)
 
 
-def _outputs(module: nn.Module, picture: Tensor) -> int:
-    with torch.inference_mode():
-        return int(module(picture[None].clone()).numel())
+def _largest_error(found: Tensor, expected: Tensor, own: int) -> float:
+    parts = Tolerance(0, own).parts
+    return max(_error(*both) for both in zip(parts(found), parts(expected), strict=True))
 
 
 def _error(found: Tensor, expected: Tensor) -> float:

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -81,18 +82,23 @@ def test_the_engine_gives_the_models_own_logits(name: str, record_property: Any)
     assert torch.equal(again, unoccluded)
     after = state(module)
     assert after.keys() == before.keys()
-    for what, value in before.items():
-        assert torch.equal(after[what], value) if isinstance(value, Tensor) else after[what] == value, what
+    assert [what for what in before if after[what] != before[what]] == []
 
 
 def state(module: nn.Module) -> dict[str, Any]:
     """Every parameter, buffer, flag and hook."""
-    seen: dict[str, Any] = {name: value.clone() for name, value in module.state_dict().items()}
+    seen: dict[str, Any] = {name: checksum(value) for name, value in module.state_dict().items()}
     for name, part in module.named_modules():
         flags = {key: value for key, value in vars(part).items() if isinstance(value, bool | int | float | str)}
         seen[f"{name}: is"] = (type(part), sorted(vars(part)), flags)
         seen[f"{name}: hooks"] = (len(part._forward_hooks), len(part._forward_pre_hooks))
     return seen
+
+
+def checksum(value: Tensor) -> int:
+    """Of all its bits: a copy of the largest models would take gigabytes."""
+    in_memory = value.detach().permute(sorted(range(value.dim()), key=value.stride, reverse=True))
+    return zlib.crc32(in_memory.contiguous().flatten().view(torch.uint8).numpy().data)
 
 
 @pytest.fixture(autouse=True)
