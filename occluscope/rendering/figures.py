@@ -37,7 +37,7 @@ def class_map_figure(class_map: ClassMap, title: str, colormap: str | None = Non
     longest = max(len(label) for label, _ in colours.legend)
     figure, axes = _canvas(class_map.geometry, title, width=_WIDTH + _LETTERS_WIDE * max(longest - 12, 0))
     _draw_cells(axes, class_map.geometry, colours.ranks, colours.scale)
-    handles = [Patch(color=colour, label=label) for label, colour in colours.legend]
+    handles = [Patch(color=colour, label=legend_name(label)) for label, colour in colours.legend]
     figure.legend(handles=handles, loc="outside right upper", title=class_map.caption, fontsize="small")
     return figure
 
@@ -77,17 +77,17 @@ def _draw_series(axes: Axes, curves: Curves, series: Series, beside: float) -> N
     if curves.labels:
         bars = None if low is None or high is None else np.abs(np.stack([low, high]) - series.values)
         axes.errorbar(
-            curves.axis + beside, series.values, bars, fmt="o", capsize=4, markersize=5, label=_legend_name(series)
+            curves.axis + beside, series.values, bars, fmt="o", capsize=4, markersize=5, label=legend_name(series.name)
         )
         return
-    (line,) = axes.plot(curves.axis, series.values, label=_legend_name(series), marker=".", markersize=3)
+    (line,) = axes.plot(curves.axis, series.values, label=legend_name(series.name), marker=".", markersize=3)
     if low is not None and high is not None:
         axes.fill_between(curves.axis, low, high, color=line.get_color(), alpha=0.2, lw=0)
 
 
-def _legend_name(series: Series) -> str:
+def legend_name(name: str) -> str:
     """Matplotlib keeps names that begin with an underscore, as layers' may, out of legends."""
-    return f" {series.name}" if series.name.startswith("_") else series.name
+    return f" {name}" if name.startswith("_") else name
 
 
 def _strip_height(strip: Strip) -> float:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from PIL import Image
 
-from occluscope.rendering.figures import rasterise
+from occluscope.rendering.figures import legend_name, rasterise
 from occluscope.rendering.scale import colours_of_classes, scale_of_numbers
 from occluscope.results import ClassMap, GridGeometry, Heatmap
 
@@ -47,7 +47,7 @@ def overlay_class_map(
     picture = _blend(original, longer, class_map.geometry, colours.scale.rgba(colours.ranks), alpha)
     longest = max(len(label) for label, _ in colours.legend)
     margin = _margin_figure(picture.height, inches_wide=0.75 + 0.085 * max(longest, len(class_map.caption)))
-    handles = [Patch(color=colour, label=label) for label, colour in colours.legend]
+    handles = [Patch(color=colour, label=legend_name(label)) for label, colour in colours.legend]
     margin.legend(handles=handles, loc="upper left", title=class_map.caption, fontsize="small", frameon=False)
     return _beside(picture, margin)
 

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import Final
 
+import matplotlib as mpl
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -54,7 +55,7 @@ def render_png(result: Result, options: DrawingOptions, title: str = "", origina
     """
     if isinstance(result, RgbImage) and not options.overlay:
         return _encoded(_scaled(Image.fromarray(result.rgb), options.size))
-    with _drawing:
+    with _drawing, mpl.rc_context({"text.parse_math": False, "text.usetex": False}):  # names are no formulas
         picture = _overlay(result, options, original) if options.overlay else rasterise(_figure(result, options, title))
     return _encoded(picture)
 

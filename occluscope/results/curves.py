@@ -1,7 +1,5 @@
 """curves: named series of numbers over one axis."""
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -9,6 +7,7 @@ import numpy as np
 
 from occluscope.results.image import as_base64, from_base64
 from occluscope.results.kind import Json, Packed, Result
+from occluscope.results.rows import as_csv
 
 
 @dataclass(frozen=True)
@@ -113,17 +112,10 @@ class Curves(Result):
 
     def to_csv(self) -> str:
         columns = [row for one in self.series for row in one.rows()]
-        axis = self.labels or _texts(self.axis)
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow([self.axis_name, *(name for name, _ in columns)])
-        writer.writerows(zip(axis, *(_texts(values) for _, values in columns), strict=True))
-        return buffer.getvalue()
+        axis = self.labels or _numbers(self.axis)
+        rows = zip(axis, *(_numbers(values) for _, values in columns), strict=True)
+        return as_csv([self.axis_name, *(name for name, _ in columns)], rows)
 
 
 def _numbers(values: np.ndarray) -> list[Any]:
     return [None if np.isnan(value) else float(value) for value in values]
-
-
-def _texts(values: np.ndarray) -> list[str]:
-    return ["" if np.isnan(value) else repr(float(value)) for value in values]

@@ -7,6 +7,7 @@ import numpy as np
 
 from occluscope.results.grid import GridGeometry
 from occluscope.results.kind import Json, Packed, Result, shortest
+from occluscope.results.rows import as_csv
 
 
 @dataclass(frozen=True)
@@ -42,4 +43,4 @@ class Heatmap(Result):
         return {"kind": self.kind, **self.pack().meta, "values": shortest(self.values)}
 
     def to_csv(self) -> str:
-        return "\n".join([f"y,x,{self.unit}", *self.geometry.csv_rows(self.values)]) + "\n"
+        return "\n".join([as_csv(["y", "x", self.unit], []).rstrip("\n"), *self.geometry.csv_rows(self.values), ""])

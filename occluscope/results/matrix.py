@@ -1,13 +1,12 @@
 """matrix: a 2-D array of numbers with named rows."""
 
-import csv
-import io
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 import numpy as np
 
 from occluscope.results.kind import Json, Packed, Result, shortest
+from occluscope.results.rows import as_csv
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,5 @@ class Matrix(Result):
 
     def to_csv(self) -> str:
         """One line a row."""
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["row", *range(self.values.shape[1])])
-        for name, values in zip(self.rows, shortest(self.values), strict=True):
-            writer.writerow([name, *("" if value is None else value for value in values)])
-        return buffer.getvalue()
+        rows = zip(self.rows, shortest(self.values), strict=True)
+        return as_csv(["row", *range(self.values.shape[1])], ([name, *values] for name, values in rows))

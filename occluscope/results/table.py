@@ -1,11 +1,10 @@
 """table: rows under typed columns."""
 
-import csv
-import io
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal, Self
 
 from occluscope.results.kind import Json, Packed, Result
+from occluscope.results.rows import as_csv
 
 Cell = str | int | float | None
 
@@ -48,8 +47,4 @@ class Table(Result):
         return {"kind": self.kind, **self.pack().meta}
 
     def to_csv(self) -> str:
-        buffer = io.StringIO()
-        writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow([column.name for column in self.columns])
-        writer.writerows(self.rows)
-        return buffer.getvalue()
+        return as_csv([column.name for column in self.columns], self.rows)

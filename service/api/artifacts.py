@@ -89,10 +89,9 @@ def show(path: IdPath, query: ArtifactQuery) -> Response:
         if request.if_none_match.contains(response.get_etag()[0] or ""):
             response.status_code = HTTPStatus.NOT_MODIFIED
             return response
-        try:
-            content = _content(session, artifact, wanted, query)
-        except ValueError as error:
-            return invalid([FieldError("overlay", str(error))])
+        if wanted == "png" and query.overlay and (refusal := _why_no_overlay(artifact)):
+            return invalid([FieldError("overlay", refusal)])
+        content = _content(session, artifact, wanted, query)
         filename = f"{artifact.name}-{artifact.id[:8]}.{wanted}"
     response.set_data(content)
     response.headers["Content-Disposition"] = f'inline; filename="{filename}"'
@@ -125,6 +124,13 @@ def _content(session: Session, artifact: Artifact, wanted: str, query: ArtifactQ
             return result.to_csv()
         case _:
             return _picture(session, artifact, result, query)
+
+
+def _why_no_overlay(artifact: Artifact) -> str | None:
+    """Why the result cannot be laid over a picture; none where it can, and whatever fails then is no caller's fault."""
+    if not KINDS[artifact.kind].on_picture:
+        return f"a {artifact.kind} cannot be laid over a picture"
+    return None if artifact.image_id else "this result belongs to no single picture"
 
 
 def _picture(session: Session, artifact: Artifact, result: Result, query: ArtifactQuery) -> bytes:

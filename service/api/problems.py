@@ -16,6 +16,8 @@ from occluscope.errors import FieldError, InvalidInputError
 from service.store.database import is_disk_full
 
 MEDIA_TYPE: Final = "application/problem+json"
+MAX_ERRORS: Final = 100  # fields that an answer lists; of more it says how many there are
+_MAX_LETTERS: Final = 500  # of a field's path and of what is said of it: callers choose their fields' names
 _log = structlog.get_logger(__name__)
 
 
@@ -37,16 +39,23 @@ class Problem(BaseModel):
 
 
 def problem(status: int, detail: str, errors: Iterable[FieldError] = ()) -> Response:
-    """A problem response."""
+    """A problem response; of very many errors the first, and how many there are."""
+    found = list(errors)
+    if len(found) > MAX_ERRORS:
+        detail = f"{detail} There are {len(found):,} of them; the first {MAX_ERRORS} are listed."
     content = Problem(
         title=HTTPStatus(status).phrase,
         status=status,
         detail=detail,
-        errors=[FieldProblem(path=error.path, message=error.message) for error in errors],
+        errors=[FieldProblem(path=_cut(one.path), message=_cut(one.message)) for one in found[:MAX_ERRORS]],
     )
     response = make_response(json.dumps(content.model_dump()), status)  # a lone surrogate in a message is escaped
     response.content_type = MEDIA_TYPE
     return response
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_LETTERS else f"{text[:_MAX_LETTERS]}…"
 
 
 def invalid(errors: Iterable[FieldError]) -> Response:

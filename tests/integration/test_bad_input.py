@@ -52,6 +52,16 @@ def problem(response: httpx.Response, status: int) -> dict[str, str]:
     return {error["path"]: error["message"] for error in content["errors"]}
 
 
+def test_of_very_many_errors_the_first_are_listed_and_all_counted(stack: Stack, image: str) -> None:
+    unknown = {f"field {number}": 1 for number in range(100_000)} | {"x" * 10_000: 1}
+    response = httpx.post(f"{stack.url}/v1/jobs", json={**GOOD, "images": [image], "params": unknown}, timeout=60)
+    assert len(problem(response, 422)) == 100
+    assert "100,001 of them" in response.json()["detail"]
+    assert len(response.content) < 20_000
+    response = httpx.post(f"{stack.url}/v1/jobs", json={**GOOD, "images": [image], "x" * 100_000: 1})
+    assert len(response.content) < 2_000
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_pictures(stack: Stack, name: str) -> None:
     content, _ = BAD[name]

@@ -18,6 +18,8 @@ from occluscope.client import ApiError, Artifact, Client, Job, UnreachableError
 from occluscope.models.loading import LoadedModel
 from occluscope.results import Heatmap
 from service.stack import Stack
+from service.store.database import Database
+from service.store.tables import Artifact as ArtifactRow
 from tests.conftest import encode, random_picture
 
 PARAMS = {"window": 56, "stride": 28, "feature_layer": "_blocks.9"}
@@ -151,6 +153,27 @@ def test_a_format_that_is_not_offered_is_406(stack: Stack, client: Client, finis
         client.download(table, "npy")
     with pytest.raises(ApiError, match="overlay: a table cannot be laid over a picture"):
         client.download(table, "png", overlay=1)
+
+
+def test_what_breaks_on_our_side_is_not_told_as_the_callers_mistake(
+    stack: Stack, client: Client, finished: Job
+) -> None:
+    """A result whose stored bytes are broken: a 500 that blames no field, with its reason in the log alone."""
+    broken = next(one for one in client.results(finished.id).artifacts if one.name == "probability_map")
+    database = Database(stack.settings.database_url)
+    with database.writing() as session:
+        row = session.get_one(ArtifactRow, broken.id)
+        array, row.array = row.array, b"no array"
+    try:
+        answer = httpx.get(f"{stack.url}{broken.href}?format=png&overlay=1")
+    finally:
+        with database.writing() as session:
+            session.get_one(ArtifactRow, broken.id).array = array
+        database.close()
+    assert answer.status_code == 500
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["errors"] == []
+    assert "no array" not in answer.text
 
 
 def test_submitting_answers_202_and_says_where_to_look(stack: Stack, client: Client) -> None:

@@ -1,5 +1,6 @@
 import io
 
+import matplotlib as mpl
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +9,7 @@ from occluscope.preparation import Frame
 from occluscope.rendering import COLORMAPS, DrawingOptions, render_png
 from occluscope.rendering.render import MAX_PIXELS
 from occluscope.rendering.scale import scale_of_numbers
-from occluscope.results import ClassMap, Column, GridGeometry, Heatmap, Matrix, Result, Table
+from occluscope.results import ClassMap, Column, Curves, GridGeometry, Heatmap, Matrix, Result, Series, Table
 from occluscope.windows import WindowGrid
 from tests.unit.results.test_kinds import RESULTS
 
@@ -123,6 +124,32 @@ def test_every_colour_map_draws() -> None:
     assert len(COLORMAPS) > 100
     for name in COLORMAPS[::10]:
         assert scale_of_numbers(np.array([[-1.0, 2.0]]), name).rgba(np.array([[0.5]])).shape == (1, 1, 4)
+
+
+FORMULA = "$x^{$"  # matplotlib would read it as one that is broken off
+FORMULAS: list[Result] = [
+    Heatmap(np.eye(2, dtype=np.float32), GridGeometry.of_pixels((2, 2), GEOMETRY.frame), FORMULA, FORMULA),
+    ClassMap(np.eye(2, dtype=np.int32), {0: FORMULA, 1: "_x"}, GridGeometry.of_pixels((2, 2), GEOMETRY.frame), FORMULA),
+    Curves(np.arange(2.0), FORMULA, FORMULA, (Series(FORMULA, np.ones(2), FORMULA),), FORMULA),
+    Curves(np.arange(2.0), FORMULA, None, (Series("y", np.ones(2)),), FORMULA, labels=(FORMULA, FORMULA)),
+    Matrix(np.ones((1, 2), dtype=np.float32), (FORMULA,), FORMULA, FORMULA, FORMULA),
+    Table((Column(FORMULA, "text"),), ((FORMULA,),), FORMULA),
+]
+
+
+@pytest.mark.parametrize("overlay", [False, True])
+@pytest.mark.parametrize("result", FORMULAS, ids=lambda result: result.kind)
+def test_names_are_drawn_as_they_are_and_never_read_as_formulas(result: Result, overlay: bool) -> None:
+    if overlay and not result.on_picture:
+        pytest.skip("lies on no picture")
+    png = render_png(result, DrawingOptions(overlay=overlay), FORMULA, ORIGINAL)
+    assert Image.open(io.BytesIO(png)).width > 64
+
+
+def test_drawing_leaves_the_callers_matplotlib_as_it_was() -> None:
+    before = dict(mpl.rcParams)
+    render_png(FORMULAS[0], DrawingOptions(), FORMULA)
+    assert dict(mpl.rcParams) == before
 
 
 ROWS = 100_000

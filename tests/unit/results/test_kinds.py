@@ -88,6 +88,23 @@ def test_a_tables_csv_quotes_what_needs_it() -> None:
     assert RESULTS["table"].to_csv() == 'label,p\n"a, b",0.1\nc,\n'
 
 
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n"])
+def test_no_text_of_a_csv_is_a_formula_and_numbers_stay_numbers(sign: str) -> None:
+    name = f"{sign}1+1"
+    minus = np.array([[-1.5, 2.0]])
+    texts = [
+        Table((Column(name, "text"), Column("n", "number")), ((name, -1.5),), "").to_csv(),
+        Matrix(minus, (name,), "units", None, "").to_csv(),
+        Curves(minus[0], name, None, (Series(name, minus[0]),), "", labels=(name, name)).to_csv(),
+        Heatmap(VALUES, GEOMETRY, name, "").to_csv(),
+    ]
+    for text in texts:
+        cells = [cell for row in csv.reader(io.StringIO(text, newline="")) for cell in row]
+        assert "'" + name.replace("\r", "\n") in cells
+        assert all(float(cell) < 0 for cell in cells if cell.startswith(sign))  # numbers alone, which none but - begins
+    assert all("-1.5" in text for text in texts[:3])
+
+
 def test_curves_csv_has_a_column_for_the_axis_and_every_line() -> None:
     rows = list(csv.reader(io.StringIO(RESULTS["curves"].to_csv())))
     assert rows[0] == ["angle", "p", "p, low", "p, high", "distance"]
