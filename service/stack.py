@@ -72,8 +72,8 @@ class Stack:
 def running_stack(state_dir: Path, port: int = 0, workers: int = 1, **overrides: Any) -> Iterator[Stack]:
     """Start everything and stop it at the end, whatever happens meanwhile.
 
-    state_dir: database and logs; an earlier run's jobs are found again. port: of the API on the loopback
-    address, 0 for a free one. workers: worker processes, which share the cores. overrides: of `Settings`.
+    state_dir: database and logs, closed to other users; an earlier run's jobs are found again. port: of the API on the
+    loopback address, 0 for a free one. workers: worker processes, which share the cores. overrides: of `Settings`.
     SIGTERM and SIGHUP end it as Ctrl-C does, and should this process be killed, the kernel ends its children.
 
     Raises
@@ -84,7 +84,8 @@ def running_stack(state_dir: Path, port: int = 0, workers: int = 1, **overrides:
     with ExitStack() as cleanup:
         cleanup.enter_context(_signals_as_interrupts())
         state_dir = state_dir.resolve()
-        (state_dir / "logs").mkdir(parents=True, exist_ok=True)
+        cleanup.callback(os.umask, os.umask(0o077))  # webhooks' secrets lie there: what is made is for this user alone
+        _make_private(state_dir)
         cleanup.enter_context(_lock(state_dir))
         listener = cleanup.enter_context(_listener(port))
         # A Unix socket needs no port and no password, and its folder is open to this user alone. Socket paths
@@ -236,6 +237,17 @@ def _listener(port: int) -> Iterator[socket.socket]:
             raise StackError(f"port {port} is in use; choose another with --port (0 for a free one)") from error
         listener.listen(128)
         yield listener
+
+
+def _make_private(state_dir: Path) -> None:
+    """The folders, closed to other users."""
+    (state_dir / "logs").mkdir(parents=True, exist_ok=True)
+    try:
+        state_dir.chmod(0o700)
+    except OSError as error:
+        raise StackError(
+            f"{state_dir} cannot be closed to other users ({error}); choose another --state-dir"
+        ) from error
 
 
 @contextmanager

@@ -1,9 +1,10 @@
 """Connecting: one engine a process, reading and writing transactions, SQLite made fit for several processes."""
 
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +38,7 @@ class Database:
         parsed = make_url(url)
         self.is_sqlite = parsed.get_backend_name() == "sqlite"
         if self.is_sqlite and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+            _make_private_file(Path(parsed.database))
         options: dict[str, Any] = (
             {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
             if self.is_sqlite
@@ -88,6 +89,15 @@ def clock(session: Session) -> datetime:
         return now()  # SQLite is on this machine
     moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
     return moment.astimezone(UTC)
+
+
+def _make_private_file(path: Path) -> None:
+    """Where there is no database yet, an empty one that other users cannot read; so are SQLite's files beside it."""
+    if str(path) == ":memory:" or path.exists():
+        return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(OSError):  # what is wrong with the place, connecting says better
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -188,3 +189,16 @@ def test_the_demo_tells_every_analysis_on_one_page(tmp_path: Path) -> None:
     for title in ("Occlusion sensitivity", "Correspondence", "Invariance"):
         assert f"<h2>{title}</h2>" in page
     assert processes_of(tmp_path / "state") == []
+
+
+def test_other_users_can_read_nothing_of_the_state(tmp_path: Path) -> None:
+    """Not what an earlier version left open either."""
+    state_dir = tmp_path / "state"
+    state_dir.mkdir(mode=0o755)
+    state_dir.chmod(0o755)
+    with running_stack(state_dir) as stack:
+        Client(stack.url).upload(encode(random_picture(1, (9, 9))))
+        assert stat.S_IMODE(state_dir.stat().st_mode) == 0o700
+        inside = {path.relative_to(state_dir): path.stat().st_mode for path in state_dir.rglob("*")}
+    assert {path.name for path in inside} >= {"occluscope.db", "occluscope.db-wal", "logs", "api.log"}
+    assert {path: mode for path, mode in inside.items() if stat.S_IMODE(mode) & 0o077} == {}

@@ -1,3 +1,4 @@
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -77,3 +78,16 @@ def test_workers_are_live_while_they_are_heard_of(database: Database) -> None:
         forget_silent_workers(session, within_seconds=0)
     with database.reading() as session:
         assert len(live_workers(session, 60)) == 0
+
+
+def test_a_new_database_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """Whatever the umask; and one that is there already stays as its operator made it."""
+    path = tmp_path / "folder" / "new.db"
+    database = Database(f"sqlite:///{path}")
+    migrate(database)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    database.close()
+    path.chmod(0o640)
+    Database(f"sqlite:///{path}").close()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
