@@ -12,7 +12,8 @@ from typing import Final
 import numpy as np
 from scipy.interpolate import RBFInterpolator
 from scipy.ndimage import uniform_filter
-from scipy.spatial import cKDTree
+
+from occluscope.engine.farthest import farthest
 
 _CONTROLS: Final = 12  # windows that are run with and without the margin
 _COARSE: Final = 4  # every fourth row and column is run first
@@ -20,6 +21,7 @@ _BATCHES: Final = 13  # refinements that the whole grid would take; each is a lo
 _SLOPES: Final = 5  # rows and columns over which steepness is averaged
 _GLOBAL_SPLINE: Final = 1000  # windows; with more, a spline goes through each place's neighbours only
 _NEIGHBOURS: Final = 24
+_INTERPOLATED: Final = 4096  # windows between two ticks: a second at most
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,16 @@ class Approximation:
 
 
 def approximate(
-    run: Callable[[np.ndarray, bool], np.ndarray], shape: tuple[int, int], tolerance: float
+    run: Callable[[np.ndarray, bool], np.ndarray],
+    shape: tuple[int, int],
+    tolerance: float,
+    tick: Callable[[], None] = lambda: None,
 ) -> Iterator[Approximation]:
     """Run windows coarse to fine until every map's estimated error is at most `tolerance` of its range.
 
     run: takes windows' positions, int64 [windows], and whether they are to be exact; gives float64 [windows, maps].
-    shape: rows and columns of positions. Yields the map after each refinement; the last is the result.
+    shape: rows and columns of positions. tick: called at least every second or so while no window is run, and may
+    raise to end it. Yields the map after each refinement; the last is the result.
     Where cutting changes at the margin alone costs over half the tolerance, the windows after that are run exactly.
     """
     coarse = coarse_windows(shape)
@@ -50,13 +56,13 @@ def approximate(
     exact_values = run(coarse[controls], True)
     cut = np.sqrt(np.mean((values[controls] - exact_values) ** 2, axis=0))
     values[controls] = exact_values
-    refinement = Refinement(shape, values.shape[1])
+    refinement = Refinement(shape, values.shape[1], tick)
     refinement.add(coarse, values)
     while True:
         estimate = refinement.estimate()
-        allowed = tolerance * np.ptp(estimate, axis=0)
+        allowed = tolerance * np.ptp(estimate, axis=0)  # NaN, which no error is within, where the map is not finite
         error = np.hypot(refinement.error(), cut)
-        yield Approximation(estimate, refinement.was_run, error)
+        yield Approximation(estimate, refinement.was_run.copy(), error)
         positions = refinement.next_windows()
         if not len(positions) or (error <= allowed).all():
             return
@@ -67,38 +73,45 @@ def approximate(
 class Refinement:
     """A map on its way from coarse to fine.
 
-    shape: rows and columns of window positions. values: float64 [positions, maps], NaN where not run.
+    shape: rows and columns of window positions. tick: called now and then by what takes long.
+    values: float64 [positions, maps], NaN where not run. was_run: bool [positions].
+    Where a window gave no finite number nothing can be interpolated: all windows left are run next.
     """
 
     shape: tuple[int, int]
     maps: int
+    tick: Callable[[], None] = lambda: None
     values: np.ndarray = field(init=False)
+    was_run: np.ndarray = field(init=False)
     _surprises: list[np.ndarray] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         self.values = np.full((self.shape[0] * self.shape[1], self.maps), np.nan)
+        self.was_run = np.zeros(len(self.values), dtype=bool)
         rows, columns = np.indices(self.shape)
         self._places = np.stack([rows.ravel(), columns.ravel()], axis=1).astype(float)
         self._estimate: np.ndarray | None = None
 
     @property
-    def was_run(self) -> np.ndarray:
-        """Whether each window was run: bool [positions]."""
-        return np.asarray(~np.isnan(self.values[:, 0]))
+    def finite(self) -> bool:
+        """Whether all windows run gave finite numbers."""
+        return bool(np.isfinite(self.values[self.was_run]).all())
 
     def next_windows(self) -> np.ndarray:
         """Which windows to run after the coarse ones: int64 [windows], none when all were run."""
         done = self.was_run
-        if done.all():
-            return np.empty(0, dtype=np.int64)
+        if done.all() or not self.finite:
+            return np.flatnonzero(~done)
         count = min(max(len(done) // _BATCHES, 1), int((~done).sum()))
-        return self._farthest(count, self._steepness())
+        weight = np.sqrt(self._steepness()) + np.finfo(float).eps
+        return farthest(done.reshape(self.shape), weight.reshape(self.shape), count, self.tick)
 
     def add(self, positions: np.ndarray, values: np.ndarray) -> None:
         """Take over what was run. values: [windows, maps]."""
-        if self.was_run.any():
+        if self.was_run.any() and self.finite:
             self._surprises.append(self.estimate()[positions] - values)
         self.values[positions] = values
+        self.was_run[positions] = True
         self._estimate = None
 
     def estimate(self) -> np.ndarray:
@@ -106,7 +119,8 @@ class Refinement:
         if self._estimate is None:
             done = self.was_run
             self._estimate = self.values.copy()
-            if not done.all():
+            left = np.flatnonzero(~done)
+            if len(left) and self.finite:
                 spline = RBFInterpolator(
                     self._places[done],
                     self.values[done],
@@ -114,11 +128,13 @@ class Refinement:
                     neighbors=_NEIGHBOURS if done.sum() > _GLOBAL_SPLINE else None,
                     degree=_degree(self._places[done]),
                 )
-                self._estimate[~done] = spline(self._places[~done])
+                for part in np.array_split(left, -(-len(left) // _INTERPOLATED)):
+                    self._estimate[part] = spline(self._places[part])
+                    self.tick()
         return self._estimate
 
     def error(self) -> np.ndarray:
-        """Estimated root mean square error of the map: float64 [maps], infinite before the first refinement.
+        """Estimated root mean square error: float64 [maps], infinite before the first refinement or of no finite map.
 
         That by which the two latest refinements missed the windows they were about to run, over the share of
         windows not run. Those lay farther from the windows run before them than the windows left now do, so it tends
@@ -127,7 +143,7 @@ class Refinement:
         left = float((~self.was_run).mean())
         if left == 0:
             return np.zeros(self.maps)
-        if not self._surprises:
+        if not self._surprises or not self.finite:
             return np.full(self.maps, np.inf)
         missed = np.concatenate(self._surprises[-2:])
         return np.asarray(np.sqrt(left * np.mean(missed**2, axis=0)))
@@ -140,18 +156,6 @@ class Refinement:
             slope = np.sqrt(uniform_filter(sum(gradient**2 for gradient in gradients), _SLOPES))
             slopes += slope / (slope.mean() or 1.0)
         return np.asarray((slopes / (slopes + self.maps)).ravel())
-
-    def _farthest(self, count: int, weight: np.ndarray) -> np.ndarray:
-        """One after the other the window with the largest distance to any run or chosen, times root of weight."""
-        done = self.was_run
-        distance, _ = cKDTree(self._places[done]).query(self._places)
-        weight = np.sqrt(weight) + np.finfo(float).eps
-        chosen = np.empty(count, dtype=np.int64)
-        for number in range(count):
-            chosen[number] = np.argmax(distance * weight)
-            away = np.hypot(*(self._places - self._places[chosen[number]]).T)
-            distance = np.minimum(distance, away)
-        return chosen
 
 
 def coarse_windows(shape: tuple[int, int]) -> np.ndarray:

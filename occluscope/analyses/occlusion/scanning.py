@@ -45,7 +45,7 @@ class Scanner:
     """How windows are run over one picture.
 
     module: by whole passes; network: the same, followed; none for method 'naive'. tick: called with the number of
-    windows run whenever some have been, also where no scan is yielded yet.
+    windows run whenever some have been, also where no scan is yielded yet, and while the next are being chosen.
     """
 
     module: nn.Module
@@ -95,7 +95,7 @@ class Scanner:
                 self.tick(int(seen.sum()))
             return np.concatenate(values)
 
-        for approximation in approximate(run, grid.shape, params.tolerance):
+        for approximation in approximate(run, grid.shape, params.tolerance, lambda: self.tick(int(seen.sum()))):
             done = approximation.was_run
             found.values = approximation.values.copy()
             for number, target in enumerate(self.targets):
