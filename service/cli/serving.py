@@ -101,8 +101,10 @@ def reconcile(keep_days: KeepDays = None, max_bytes: MaxBytes = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     database = Database(config.database_url)
-    threading.Thread(target=Deliverer(database, config).run, args=[stop], name="deliverer", daemon=True).start()
+    deliverer = threading.Thread(target=Deliverer(database, config).run, args=[stop], name="deliverer", daemon=True)
+    deliverer.start()
     Reconciler(database, Queue(config), config).run(stop)
+    deliverer.join(config.drain_seconds)
     sys.exit(0)
 
 

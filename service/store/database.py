@@ -45,7 +45,7 @@ class Database:
             else {"pool_pre_ping": True, "connect_args": _POSTGRESQL}
         )
         self._turn = threading.Lock() if self.is_sqlite else nullcontext()
-        self.engine: Engine = create_engine(url, **options)
+        self.engine: Engine = create_engine(url, hide_parameters=True, **options)  # errors are logged
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)

@@ -20,6 +20,7 @@ from service.store.tables import Delivery, Job, Owner
 
 _SECRET_PREFIX: Final = "whsec_"  # noqa: S105 - how Standard Webhooks marks one
 _SECRET_BYTES: Final = 24
+_WAITING = Delivery.state == DeliveryState.WAITING
 
 
 @dataclass(frozen=True)
@@ -37,21 +38,27 @@ class Due:
 def queue_delivery(session: Session, job: Job, moment: datetime) -> None:
     """Have the job's webhook told that it ended, if it has one."""
     if job.webhook:
-        session.add(Delivery(job_id=job.id, state=DeliveryState.WAITING, created_at=moment, due_at=moment))
+        session.add(
+            Delivery(job_id=job.id, owner=job.owner, state=DeliveryState.WAITING, created_at=moment, due_at=moment)
+        )
 
 
-def has_due(session: Session) -> bool:
-    """Whether there is anything to deliver now."""
-    due = select(Delivery.id).where(Delivery.state == DeliveryState.WAITING, Delivery.due_at <= clock(session))
-    return session.scalar(due.limit(1)) is not None
+def owners_due(session: Session) -> list[str]:
+    """The owners who have something to deliver now."""
+    waiting = select(func.min(Delivery.owner).label("owner")).where(_WAITING).cte("waiting", recursive=True)
+    # From owner to owner along the index, past the deliveries of each.
+    following: Any = select(func.min(Delivery.owner)).where(_WAITING, Delivery.owner > waiting.c.owner)
+    waiting = waiting.union_all(select(following.scalar_subquery()).where(waiting.c.owner.is_not(None)))
+    first = select(func.min(Delivery.due_at)).where(_WAITING, Delivery.owner == waiting.c.owner).scalar_subquery()
+    return list(session.scalars(select(waiting.c.owner).where(first <= clock(session))))
 
 
-def claim_deliveries(session: Session, limit: int, lease_seconds: float) -> list[Due]:
-    """Take what is due; nobody else is given it before the lease is over."""
+def claim_deliveries(session: Session, owner: str, limit: int, lease_seconds: float) -> list[Due]:
+    """Take what is due of an owner; nobody else is given it before the lease is over."""
     moment = clock(session)
     due = (
         select(Delivery.id)
-        .where(Delivery.state == DeliveryState.WAITING, Delivery.due_at <= moment)
+        .where(_WAITING, Delivery.owner == owner, Delivery.due_at <= moment)
         .order_by(Delivery.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)

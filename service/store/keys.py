@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from service.store.database import clock
 from service.store.scheduling import note_owner
-from service.store.tables import ApiKey, ImageOwner, Job, Unit
+from service.store.tables import ApiKey, Delivery, ImageOwner, Job, Unit
 
 NOBODY: Final = ""  # whose all is while there are no keys
 _PREFIX: Final = "occ_"
@@ -59,7 +59,8 @@ def adopt(session: Session, owner: str) -> int:
     session.execute(delete(ImageOwner).where(ImageOwner.owner == NOBODY, ImageOwner.image_id.in_(owned)))
     session.execute(update(ImageOwner).where(ImageOwner.owner == NOBODY).values(owner=owner))
     jobs = session.scalars(update(Job).where(Job.owner == NOBODY).values(owner=owner).returning(Job.id)).all()
-    session.execute(update(Unit).where(Unit.owner == NOBODY).values(owner=owner))
+    for table in (Unit, Delivery):
+        session.execute(update(table).where(table.owner == NOBODY).values(owner=owner))
     return len(jobs)
 
 

@@ -335,15 +335,16 @@ class Metric(Base):
 class Delivery(Base):
     """That a job has ended, told to its webhook.
 
-    due_at: when it is tried next. status: of HTTP, that the last attempt was answered with, if it was. error: why the
-    last attempt was none.
+    owner: its job's, since owners take turns. due_at: when it is tried next. status: of HTTP, that the last attempt was
+    answered with, if it was. error: why the last attempt was none.
     """
 
     __tablename__ = "deliveries"
-    __table_args__ = (_one_of("state", DeliveryState), Index(None, "state", "due_at"))
+    __table_args__ = (_one_of("state", DeliveryState), Index(None, "state", "owner", "due_at"))
 
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), unique=True)
+    owner: Mapped[str] = mapped_column(String(_NAME), default="", server_default=text("''"))
     state: Mapped[str] = mapped_column(String(_NAME))
     attempts: Mapped[int] = mapped_column(default=0)
     status: Mapped[int | None]

@@ -4,7 +4,11 @@ import base64
 import hashlib
 import hmac
 import json
+import socket
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -12,13 +16,13 @@ import pytest
 from sqlalchemy import select, update
 from standardwebhooks import Webhook
 
-from service.deliver import Deliverer
+from service.deliver import PLACES_OF_ONE_OWNER, Deliverer
 from service.settings import Settings
 from service.store.database import Database, clock
 from service.store.deliveries import claim_deliveries, deliveries_by_state, delivery_of, note_delivered, webhook_secret
 from service.store.ending import cancel_job
 from service.store.tables import Delivery, Job
-from tests.parts import free_port
+from tests.parts import free_port, wait_until
 from tests.receiver import Receiver
 from tests.unit.store.conftest import SubmitUnits, submit
 
@@ -42,6 +46,49 @@ def make_due(database: Database) -> None:
         session.execute(update(Delivery).values(due_at=clock(session) - timedelta(seconds=1)))
 
 
+@contextmanager
+def running(deliverer: Deliverer) -> Iterator[None]:
+    stop = threading.Event()
+    thread = threading.Thread(target=deliverer.run, args=[stop])
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextmanager
+def silent_receivers(count: int) -> Iterator[list[str]]:
+    """URLs where connections are taken and nothing is ever said."""
+    with ExitStack() as opened:
+        servers = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        yield [f"http://127.0.0.1:{server.getsockname()[1]}/" for server in servers]
+
+
+@contextmanager
+def speaker(first: bytes, repeated: bytes) -> Iterator[str]:
+    """URL where everybody is told `first`, and then `repeated` for as long as they listen."""
+
+    def speak() -> None:
+        connection, _ = server.accept()
+        with connection:
+            try:
+                connection.sendall(first)
+                while not ended.wait(0.01):
+                    connection.sendall(repeated)
+            except OSError:  # they have gone
+                return
+
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=speak)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/"
+        ended.set()
+        thread.join()
+
+
 def outcome(database: Database, job_id: str) -> tuple[Any, ...]:
     with database.reading() as session:
         delivery = delivery_of(session, job_id)
@@ -59,7 +106,7 @@ def test_a_job_without_a_webhook_tells_nobody(database: Database, submit: Submit
     with database.writing() as session:
         cancel_job(session, job_id)
         assert delivery_of(session, job_id) is None
-    assert Deliverer(database, CONFIG).round() == 0
+    assert Deliverer(database, CONFIG).deliver_due() == 0
 
 
 def test_a_delivery_is_signed_so_that_the_standards_library_and_hmac_agree(
@@ -67,8 +114,8 @@ def test_a_delivery_is_signed_so_that_the_standards_library_and_hmac_agree(
 ) -> None:
     with Receiver() as receiver:
         job_id = ended(database, submit, f"{receiver.url}?a=1", owner="ada")
-        assert Deliverer(database, CONFIG).round() == 1
-        assert Deliverer(database, CONFIG).round() == 0
+        assert Deliverer(database, CONFIG).deliver_due() == 1
+        assert Deliverer(database, CONFIG).deliver_due() == 0
         (told,) = receiver.told
     assert outcome(database, job_id) == ("delivered", 1, 204, None)
     with database.writing() as session:
@@ -92,16 +139,16 @@ def test_who_does_not_take_it_is_told_again_after_ever_longer_pauses_under_one_i
     deliverer = Deliverer(database, CONFIG)
     with Receiver(500, 302, 200) as receiver:
         job_id = ended(database, submit, receiver.url)
-        deliverer.round()
+        deliverer.deliver_due()
         assert outcome(database, job_id) == ("waiting", 1, 500, "it answered 500")
         assert 9 < seconds_until_due(database) <= 10
-        assert deliverer.round() == 0  # not due yet
+        assert deliverer.deliver_due() == 0  # not due yet
         make_due(database)
-        deliverer.round()
+        deliverer.deliver_due()
         assert outcome(database, job_id) == ("waiting", 2, 302, "it answered 302")
         assert 29 < seconds_until_due(database) <= 30
         make_due(database)
-        deliverer.round()
+        deliverer.deliver_due()
         assert outcome(database, job_id) == ("delivered", 3, 200, None)
         assert len({told.headers["webhook-id"] for told in receiver.told}) == 1
 
@@ -113,7 +160,7 @@ def test_at_last_it_is_given_up_and_at_once_where_the_receiver_is_gone(
     with Receiver(answer) as receiver:
         job_id = ended(database, submit, receiver.url)
         for _ in range(attempts + 1):
-            Deliverer(database, CONFIG).round()
+            Deliverer(database, CONFIG).deliver_due()
             make_due(database)
         assert len(receiver.told) == attempts
     assert outcome(database, job_id) == ("given_up", attempts, answer, f"it answered {answer}")
@@ -124,7 +171,7 @@ def test_at_last_it_is_given_up_and_at_once_where_the_receiver_is_gone(
 def test_a_redirection_is_not_followed(database: Database, submit: SubmitUnits) -> None:
     with Receiver() as inner, Receiver(307, location=inner.url) as receiver:
         ended(database, submit, receiver.url)
-        Deliverer(database, CONFIG).round()
+        Deliverer(database, CONFIG).deliver_due()
         assert len(receiver.told) == 1
         assert inner.told == []
 
@@ -133,14 +180,14 @@ def test_an_address_is_checked_again_when_it_is_told(database: Database, submit:
     """A name may lead elsewhere by then."""
     with Receiver() as receiver:
         job_id = ended(database, submit, receiver.url)
-        Deliverer(database, CONFIG.model_copy(update={"webhook_hosts": []})).round()
+        Deliverer(database, CONFIG.model_copy(update={"webhook_hosts": []})).deliver_due()
         assert receiver.told == []
     assert outcome(database, job_id) == ("waiting", 1, None, "its address is not a public one")
 
 
 def test_nobody_there_is_an_attempt(database: Database, submit: SubmitUnits) -> None:
     job_id = ended(database, submit, f"http://127.0.0.1:{free_port()}/")
-    Deliverer(database, CONFIG).round()
+    Deliverer(database, CONFIG).deliver_due()
     state, attempts, status, error = outcome(database, job_id)
     assert (state, attempts, status) == ("waiting", 1, None)
     assert error
@@ -149,10 +196,10 @@ def test_nobody_there_is_an_attempt(database: Database, submit: SubmitUnits) -> 
 def test_a_receiver_that_does_not_answer_holds_up_no_other(
     database: Database, submit: SubmitUnits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.deliver._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("service.sending.ATTEMPT_SECONDS", 0.5)
     with Receiver(seconds=2) as slow, Receiver() as quick:
         late, soon = ended(database, submit, slow.url), ended(database, submit, quick.url)
-        assert Deliverer(database, CONFIG).round() == 2
+        assert Deliverer(database, CONFIG).deliver_due() == 2
     assert outcome(database, late)[:2] == ("waiting", 1)
     assert outcome(database, soon)[:2] == ("delivered", 1)
 
@@ -161,7 +208,7 @@ def test_several_deliverers_at_once_tell_each_receiver_once(database: Database, 
     with Receiver() as receiver:
         jobs = [ended(database, submit, receiver.url) for _ in range(30)]
         with ThreadPoolExecutor(4) as pool:
-            rounds = list(pool.map(lambda _: Deliverer(database, CONFIG).round(), range(12)))
+            rounds = list(pool.map(lambda _: Deliverer(database, CONFIG).deliver_due(), range(12)))
         assert sum(rounds) == 30
         told = [json.loads(one.body)["data"]["id"] for one in receiver.told]
     assert sorted(told) == sorted(jobs)
@@ -171,10 +218,99 @@ def test_a_deliverer_that_died_is_replaced_and_writes_nothing_late(database: Dat
     with Receiver() as receiver:
         job_id = ended(database, submit, receiver.url)
         with database.writing() as session:
-            (dead,) = claim_deliveries(session, 10, 60)
-        assert Deliverer(database, CONFIG).round() == 0  # it may still be at it
+            (dead,) = claim_deliveries(session, "", 10, 60)
+        assert Deliverer(database, CONFIG).deliver_due() == 0  # it may still be at it
         make_due(database)
-        assert Deliverer(database, CONFIG).round() == 1
+        assert Deliverer(database, CONFIG).deliver_due() == 1
         with database.writing() as session:
             assert not note_delivered(session, dead, 200)
     assert outcome(database, job_id) == ("delivered", 2, 204, None)
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attempts that do not end while a test lasts."""
+    monkeypatch.setattr("service.sending.ATTEMPT_SECONDS", 600.0)
+
+
+def attempts_of(database: Database, owner: str) -> tuple[int, int]:
+    """How many attempts were begun, and how many have ended."""
+    with database.reading() as session:
+        of_owner = session.scalars(select(Delivery).where(Delivery.owner == owner)).all()
+        return sum(one.attempts for one in of_owner), sum(one.error is not None for one in of_owner)
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_owner_whose_receivers_are_all_silent_delays_nobody_elses(database: Database, submit: SubmitUnits) -> None:
+    """Those of others arrive while all places that the owner may have are taken, without one becoming free."""
+    with silent_receivers(64) as silent, Receiver() as receiver:
+        for url in silent:
+            ended(database, submit, url, "ada")
+        with running(Deliverer(database, CONFIG)):
+            wait_until(lambda: attempts_of(database, "ada") == (PLACES_OF_ONE_OWNER, 0))
+            for owner in ("aaron", "ben", "aaron", "ben"):
+                job_id = ended(database, submit, receiver.url, owner)
+                wait_until(lambda job_id=job_id: outcome(database, job_id)[0] == "delivered")  # type: ignore[misc]
+            assert attempts_of(database, "ada") == (PLACES_OF_ONE_OWNER, 0)
+
+
+@pytest.mark.usefixtures("patient")
+def test_so_many_such_owners_leave_a_place_for_another(database: Database, submit: SubmitUnits) -> None:
+    with silent_receivers(17) as silent, Receiver() as receiver:
+        for owner in ("ada", "bea", "cai", "dee", "eve"):
+            for url in silent:
+                ended(database, submit, url, owner)
+        with running(Deliverer(database, CONFIG)):
+            wait_until(lambda: sum(attempts_of(database, owner)[0] for owner in ("ada", "bea", "cai")) > 30)
+            job_id = ended(database, submit, receiver.url, "zoe")
+            wait_until(lambda: outcome(database, job_id)[0] == "delivered")
+
+
+def test_a_place_that_becomes_free_is_taken_at_once(database: Database, submit: SubmitUnits) -> None:
+    """More deliveries of one owner than places end in one go, with one silent receiver among them."""
+    with silent_receivers(1) as (silent,), Receiver() as receiver, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.sending.ATTEMPT_SECONDS", 600.0)
+        late = ended(database, submit, silent)
+        jobs = [ended(database, submit, receiver.url) for _ in range(3 * PLACES_OF_ONE_OWNER)]
+        with running(Deliverer(database, CONFIG)):
+            wait_until(lambda: {outcome(database, job_id)[0] for job_id in jobs} == {"delivered"})
+            assert outcome(database, late) == ("waiting", 1, None, None)
+
+
+def test_an_answer_that_comes_letter_by_letter_is_none_in_time(
+    database: Database, submit: SubmitUnits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit holds for all of an attempt, not for each read."""
+    monkeypatch.setattr("service.sending.ATTEMPT_SECONDS", 0.5)
+    with speaker(b"HTTP/1.1 200 OK\r\nx: ", b"x") as url:
+        job_id = ended(database, submit, url)
+        assert Deliverer(database, CONFIG).deliver_due() == 1
+    assert outcome(database, job_id) == ("waiting", 1, None, "no answer within 0.5 s")
+
+
+@pytest.mark.usefixtures("patient")
+def test_an_answer_without_end_is_not_read(database: Database, submit: SubmitUnits) -> None:
+    with speaker(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n", bytes(100_000)) as url:
+        job_id = ended(database, submit, url)
+        assert Deliverer(database, CONFIG).deliver_due() == 1
+    assert outcome(database, job_id) == ("delivered", 1, 200, None)
+
+
+def test_of_a_names_addresses_the_first_that_takes_a_connection_is_told(
+    database: Database, submit: SubmitUnits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name server's answers cannot be had for real here."""
+
+    def both(*_: object, **__: object) -> list[tuple[int, int, int, str, tuple[str, int]]]:
+        return [(2, 1, 6, "", (address, 0)) for address in ("127.0.0.2", "127.0.0.1")]
+
+    with Receiver() as receiver:
+        port = receiver.url.split(":")[2]
+        job_id = ended(database, submit, f"http://receiver.test:{port}")
+        monkeypatch.setattr(socket, "getaddrinfo", both)
+        Deliverer(database, CONFIG.model_copy(update={"webhook_hosts": ["receiver.test"]})).deliver_due()
+        (told,) = receiver.told
+    assert outcome(database, job_id)[0] == "delivered"
+    assert {name.lower(): value for name, value in told.headers.items()}[
+        "host"
+    ] == f"receiver.test:{port.split('/')[0]}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 
 from service.store.database import Database
 from service.store.migrate import migrate
@@ -18,6 +19,13 @@ def test_sqlite_writes_ahead_and_keeps_foreign_keys(tmp_path: Path) -> None:
         assert session.scalar(text("PRAGMA journal_mode")) == "wal"
         assert session.scalar(text("PRAGMA foreign_keys")) == 1
         assert session.scalar(text("PRAGMA busy_timeout")) == 30_000
+
+
+def test_errors_that_are_logged_say_nothing_of_what_was_written(database: Database) -> None:
+    """Webhooks' secrets and users' parameters stand in no log."""
+    with pytest.raises(DBAPIError, match="hidden") as raised, database.writing() as session:
+        session.execute(text("INSERT INTO nowhere VALUES (:secret)"), {"secret": "whsec_abc"})
+    assert "whsec_abc" not in str(raised.value)
 
 
 def test_a_reader_is_not_held_up_by_a_writer(database: Database) -> None:

@@ -1,15 +1,16 @@
 from alembic import command
-from sqlalchemy import insert, inspect, select, text
+from sqlalchemy import insert, inspect, select, text, update
 
 from service.store.database import Database
-from service.store.ending import count_following
+from service.store.deliveries import owners_due
+from service.store.ending import cancel_job, count_following
 from service.store.images import add_image, find_image
 from service.store.jobs import find_by_idempotency_key, images_of, results_of
 from service.store.keys import NOBODY
 from service.store.leases import claim_unit
 from service.store.migrate import alembic_config, migrate
 from service.store.stages import models_of, stages_of
-from service.store.tables import Artifact, Base, NamedImage, Unit, new_id
+from service.store.tables import Artifact, Base, Job, NamedImage, Unit, new_id
 from service.store.units import commit_unit, fail_unit
 from tests.conftest import encode, random_picture
 from tests.unit.store.conftest import SubmitUnits, outcome
@@ -91,6 +92,20 @@ def test_what_was_stored_before_stages_is_counted_and_goes_on(database: Database
         assert claim is not None
         assert commit_unit(session, claim, outcome())
         assert count_following(session, job_id) == 1
+
+
+def test_deliveries_that_were_stored_before_owners_took_turns_are_their_jobs_owners(
+    database: Database, submit: SubmitUnits
+) -> None:
+    job_id, _ = submit(owner="ada")
+    with database.writing() as session:
+        session.execute(update(Job).values(webhook="https://example.org/"))
+        cancel_job(session, job_id)
+    config = alembic_config(database)
+    command.downgrade(config, "0008")
+    command.upgrade(config, "head")
+    with database.reading() as session:
+        assert owners_due(session) == ["ada"]
 
 
 def test_every_constraint_bears_the_name_that_its_table_gives_it(database: Database) -> None:
