@@ -95,6 +95,8 @@ def check(network: IncrementalNetwork, module: nn.Module, picture: Tensor, layer
     share = _ROUNDING.get(plain.expected.dtype)
     if share is None:
         raise UntraceableError(f"{name} gives {plain.expected.dtype}")
+    if not plain.expected.isfinite().any():
+        raise UntraceableError(f"{name} gives no finite numbers that it could be held against")
     if plain.agrees:
         return Tolerance(share, plain.own)
     for dtype in _MORE_PRECISE.get(picture.dtype, ()):
@@ -114,7 +116,10 @@ def _run(
     whole = WithSums(module, layers) if layers else module
     grid, positions = _grid(picture), np.array(_PLACES)
     with torch.inference_mode():
-        clear, own = whole(picture[None].clone()), int(module(picture[None].clone()).numel()) if layers else 0
+        clear, own = (
+            whole(picture[None].clone(memory_format=torch.contiguous_format)),
+            int(module(picture[None].clone(memory_format=torch.contiguous_format)).numel()) if layers else 0,
+        )
     expected = by_whole_passes(whole, picture, grid, colour, positions)
     run = network.sampler(picture, grid, constant_cover(colour, grid.window), None)
     return _Run(clear, expected, run(positions, exact=True), own or clear.numel())
@@ -145,7 +150,7 @@ def by_whole_passes(
     cover = constant_cover(colour, grid.window)
     origins = torch.from_numpy(grid.origins()[positions]).to(picture.device)
     with torch.inference_mode():
-        return torch.cat([module(covered(picture, one, cover(one))) for one in origins[:, None]])
+        return torch.cat([module(covered(picture, one, cover(one)).contiguous()) for one in origins[:, None]])
 
 
 def mixes_pictures(module: nn.Module, picture: Tensor) -> bool:
@@ -157,7 +162,7 @@ def mixes_pictures(module: nn.Module, picture: Tensor) -> bool:
     alone = by_whole_passes(module, picture, grid, colour, positions)
     origins = torch.from_numpy(grid.origins()[positions]).to(picture.device)
     with torch.inference_mode():
-        together = module(covered(picture, origins, constant_cover(colour, grid.window)(origins)))
+        together = module(covered(picture, origins, constant_cover(colour, grid.window)(origins)).contiguous())
     return not Tolerance(10 * _ROUNDING.get(picture.dtype, 1e-2), alone[0].numel()).holds(together, alone)
 
 

@@ -14,6 +14,7 @@ from occluscope.engine.covers import Cover, covered
 from occluscope.engine.incremental import IncrementalNetwork
 from occluscope.engine.layers import WithSums
 from occluscope.engine.memory import is_out_of_memory
+from occluscope.engine.mutation import UntraceableError
 from occluscope.engine.preserving import private_copy
 from occluscope.windows import WindowGrid
 
@@ -36,17 +37,21 @@ class Followed:
         self._extra_passes = 0.0
         self._whole_batch: int | None = None
         self.reason: str | None = None
-        try:
-            copy = private_copy(module)
-            network = IncrementalNetwork(copy, layers)
-            network.prepare(picture)
-            self._tolerance = check(network, copy, picture, layers)
-            self._network = network
-        except Exception as error:  # noqa: BLE001 - whatever it is, whole passes do without it
-            self._give_up(str(error) or type(error).__name__)
-        if self.reason is not None:
-            with suppress(Exception):  # what is wrong with the module itself, its first pass will say
-                self._whole_batch = 1 if mixes_pictures(self._whole, picture) else None
+        # A model that draws random numbers draws the same as if nothing had been tried.
+        with torch.random.fork_rng([picture.device] if picture.is_cuda else []):
+            try:
+                copy = private_copy(module)
+                network = IncrementalNetwork(copy, layers)
+                network.prepare(picture)
+                self._tolerance = check(network, copy, picture, layers)
+                self._network = network
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                self._give_up(error)
+            if self.reason is not None:
+                with suppress(Exception):  # what is wrong with the module itself, its first pass will say
+                    self._whole_batch = 1 if mixes_pictures(self._whole, picture) else None
 
     @property
     def network(self) -> IncrementalNetwork | None:
@@ -85,7 +90,7 @@ class Followed:
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
-                self._give_up(str(error) or type(error).__name__)
+                self._give_up(error)
             else:
                 return
         most = whole_batch or self._whole_batch or batch_size
@@ -104,7 +109,7 @@ class Followed:
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
-                self._give_up(str(error) or type(error).__name__)
+                self._give_up(error)
 
         def run(positions: np.ndarray, *, exact: bool = False) -> Tensor:
             if self._network and run_followed:
@@ -113,7 +118,7 @@ class Followed:
                 except Exception as error:
                     if is_out_of_memory(error):
                         raise
-                    self._give_up(str(error) or type(error).__name__)
+                    self._give_up(error)
             self._extra_passes += len(positions)
             batches = naive.occluded_outputs(self._whole, picture, grid, cover, self._whole_batch, positions)
             return torch.cat([outputs for _, outputs in batches])
@@ -137,12 +142,13 @@ class Followed:
     ) -> None:
         origins = torch.from_numpy(grid.origins()[positions]).to(picture.device)
         with torch.inference_mode():
-            expected = self._whole(covered(picture, origins, cover(origins)))
+            expected = self._whole(covered(picture, origins, cover(origins)).contiguous())
         if not self._tolerance.holds(outputs, expected):
-            raise ValueError(f"{self._name}, followed, gives other numbers than the model for a window")
+            raise UntraceableError(f"{self._name}, followed, gives other numbers than the model for a window")
 
-    def _give_up(self, reason: str) -> None:
+    def _give_up(self, error: Exception) -> None:
         self._extra_passes += self._network.passes if self._network else 0.0
         self._network = None
-        self.reason = reason
-        warnings.warn(f"{reason}; whole forward passes are used instead", stacklevel=3)
+        what = str(error) or type(error).__name__
+        self.reason = what if isinstance(error, UntraceableError) else f"{self._name} cannot be followed: {what}"
+        warnings.warn(f"{self.reason}; whole forward passes are used instead", stacklevel=3)

@@ -183,7 +183,7 @@ class IncrementalNetwork:
 
     def _check_traced(self, traced: Tensor, clear: Tensor) -> None:
         """Tracing can misread a model that changes tensors in place under several names; then it is not followed."""
-        own = self._module(clear.clone())
+        own = self._module(clear.clone(memory_format=torch.contiguous_format))
         traced = traced[:, : own.shape[1]] if own.ndim == traced.ndim == 2 else traced  # without the layers' sums
         limit = max(_TRACING_ERROR, _ROUNDING * torch.finfo(own.dtype).eps)
         if traced.shape != own.shape or (traced - own).abs().max() > limit * own.abs().max():
@@ -193,5 +193,5 @@ class IncrementalNetwork:
 def _operations(module: nn.Module, clear: Tensor) -> int:
     """Floating-point operations of one whole pass; at least 1."""
     with torch.inference_mode(mode=False), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(clear.clone())
+        module(clear.clone(memory_format=torch.contiguous_format))
     return max(int(counter.get_total_flops()), 1)

@@ -5,6 +5,7 @@ in place.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any, TypeVar
 
 import torch
@@ -48,10 +49,8 @@ def observed(
 
         return hook
 
-    handles = [module.get_submodule(name).register_forward_hook(take(name)) for name in layers]
-    try:
+    with ExitStack() as hooks:
+        for name in layers:
+            hooks.enter_context(module.get_submodule(name).register_forward_hook(take(name)))
         outputs: Tensor = module(batch)
-    finally:
-        for handle in handles:
-            handle.remove()
     return outputs, found

@@ -59,14 +59,22 @@ def private_copy(module: nn.Module) -> nn.Module:
 
 
 def fingerprint(module: nn.Module) -> tuple[Any, ...]:
-    """Equal as long as no parameter, buffer, mode or hook of the module has been changed."""
+    """Equal as long as no part, parameter, buffer, plain attribute or hook of the module has been changed."""
     values = [
         (id(value), value.data_ptr(), 0 if value.is_inference() else value._version)  # noqa: SLF001 - no public name
         for value in (*module.parameters(), *module.buffers())
         if not is_lazy(value)
     ]
-    modes = [(part.training, len(part._forward_hooks), len(part._forward_pre_hooks)) for part in module.modules()]  # noqa: SLF001
-    return *values, *modes
+    parts = [
+        (
+            id(part),
+            len(part._forward_hooks),  # noqa: SLF001 - torch has no public way to ask
+            len(part._forward_pre_hooks),  # noqa: SLF001
+            *((name, value) for name, value in vars(part).items() if isinstance(value, bool | int | float | str)),
+        )
+        for part in module.modules()
+    ]
+    return *values, *parts
 
 
 def _dictionaries(part: nn.Module) -> tuple[dict[str, Any], ...]:

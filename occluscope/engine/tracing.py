@@ -128,7 +128,9 @@ class _Translation:
         nodes = list(node.all_input_nodes)
         function: Callable[..., Any]
         if node.op == "call_method":
-            method = str(target)
+            # Maps lie channels last here; of such a one there may be no view where of the model's own there is.
+            sizes = not any(isinstance(value, torch.dtype) for value in node.args) and not node.kwargs
+            method = "reshape" if target == "view" and sizes else str(target)
 
             def function(*args: Any, **kwargs: Any) -> Any:
                 return getattr(args[0], method)(*args[1:], **kwargs)

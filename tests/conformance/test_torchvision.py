@@ -1,16 +1,11 @@
 """Exact means exact: every torchvision classification model, occluded by the engine and by whole forward passes."""
 
-import ctypes
-import gc
 import warnings
-import zlib
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models
 
 from occluscope.engine.covers import constant_cover
@@ -18,6 +13,7 @@ from occluscope.engine.following import Followed
 from occluscope.engine.naive import occluded_outputs
 from occluscope.engine.ordering import in_order
 from occluscope.windows import WindowGrid
+from tests.conformance.state import state
 
 LARGEST_ERROR = 1e-5  # largest difference of a logit relative to the largest logit, float32
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -83,28 +79,3 @@ def test_the_engine_gives_the_models_own_logits(name: str, record_property: Any)
     after = state(module)
     assert after.keys() == before.keys()
     assert [what for what in before if after[what] != before[what]] == []
-
-
-def state(module: nn.Module) -> dict[str, Any]:
-    """Every parameter, buffer, flag and hook."""
-    seen: dict[str, Any] = {name: checksum(value) for name, value in module.state_dict().items()}
-    for name, part in module.named_modules():
-        flags = {key: value for key, value in vars(part).items() if isinstance(value, bool | int | float | str)}
-        seen[f"{name}: is"] = (type(part), sorted(vars(part)), flags)
-        seen[f"{name}: hooks"] = (len(part._forward_hooks), len(part._forward_pre_hooks))
-    return seen
-
-
-def checksum(value: Tensor) -> int:
-    """Of all its bits: a copy of the largest models would take gigabytes."""
-    in_memory = value.detach().permute(sorted(range(value.dim()), key=value.stride, reverse=True))
-    return zlib.crc32(in_memory.contiguous().flatten().view(torch.uint8).numpy().data)
-
-
-@pytest.fixture(autouse=True)
-def _give_memory_back() -> Iterator[None]:
-    """The largest models take gigabytes, and `make test` has glibc keep what is freed; another process runs beside."""
-    yield
-    gc.collect()
-    with suppress(AttributeError, OSError):  # not glibc
-        ctypes.CDLL(None).malloc_trim(0)

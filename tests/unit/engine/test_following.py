@@ -10,8 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from occluscope import Occlusion
 from occluscope.engine.covers import constant_cover, covered
 from occluscope.engine.following import Followed
+from occluscope.engine.layers import layer_outputs
+from occluscope.engine.naive import occluded_outputs
 from occluscope.engine.preserving import fingerprint, preserved
 from occluscope.windows import WindowGrid
 
@@ -101,8 +104,19 @@ def of_the_input(net: Net, x: Tensor) -> Tensor:
     return net.head(net.one(x))
 
 
+def with_layout(net: Net, x: Tensor) -> Tensor:
+    y = net.one(x)
+    return net.head(y.view(y.shape[0], -1).view(y.shape[0], CHANNELS, *SIZE))
+
+
+def same_layers_twice(net: Net, x: Tensor) -> Tensor:
+    y = net.leaky(net.two(net.leaky(net.one(x))))
+    return net.head(net.leaky(net.two(y)) + y)
+
+
 FOLLOWED = [
     residual, scaled, subtracted, dropped_activation, activations_in_place, given_out, rarer_methods, of_the_input,
+    with_layout, same_layers_twice,
 ]  # fmt: skip
 
 
@@ -148,12 +162,11 @@ def own_buffer(net: Net, x: Tensor) -> Tensor:
     return net.head(net.norm(net.one(x)))
 
 
-def with_layout(net: Net, x: Tensor) -> Tensor:
-    y = net.one(x)
-    return net.head(y.view(y.shape[0], -1).view(y.shape[0], CHANNELS, *SIZE))
+def at_random(net: Net, x: Tensor) -> Tensor:
+    return net.head(functional.dropout(net.one(x), 0.5))
 
 
-WHOLE = [views, parts, same_memory_under_two_names, items, by_its_values, of_the_batch, own_buffer, with_layout]
+WHOLE = [views, parts, same_memory_under_two_names, items, by_its_values, of_the_batch, own_buffer, at_random]
 
 
 def made(forward: Forward, dtype: torch.dtype = torch.float32) -> Net:
@@ -236,7 +249,9 @@ def test_what_cannot_be_followed_is_run_whole_with_one_warning(forward: Forward)
     assert followed.reason is not None
     with preserved(net):
         right = expected(made(forward), picture)
-    if forward is not own_buffer:  # which counts its passes
+    if forward is at_random:
+        assert got.shape == right.shape
+    elif forward is not own_buffer:  # which counts its passes
         torch.testing.assert_close(got, right, rtol=0, atol=1e-6)
 
 
@@ -338,3 +353,75 @@ def test_a_model_that_was_changed_is_told_from_what_it_was() -> None:
     changed = fingerprint(net)
     net.norm.train()
     assert fingerprint(net) != changed
+
+
+def test_a_failed_check_takes_no_random_numbers() -> None:
+    """What a model that draws some gives under a seed is what it gives without the check."""
+    net, picture = made(at_random), torch.randn(3, *SIZE)
+    torch.manual_seed(7)
+    with pytest.warns(UserWarning, match="gives other numbers"):
+        followed = Followed(net, picture)
+    cover = constant_cover(COLOUR, GRID.window)
+    got = torch.cat([outputs for _, outputs in followed.occluded(picture, GRID, cover, whole_batch=1)])
+    torch.manual_seed(7)
+    right = torch.cat([outputs for _, outputs in occluded_outputs(net, picture, GRID, cover, 1)])
+    assert torch.equal(got, right)
+
+
+@pytest.mark.parametrize("wrap", [lambda y: (y, y), lambda y: {"scores": y}, lambda y: [y]])
+def test_other_outputs_than_a_tensor_are_left_to_whole_passes(wrap: Callable[[Tensor], Any]) -> None:
+    net, picture = made(lambda net, x: wrap(net.head(net.one(x)))), torch.randn(3, *SIZE)
+    followed, told = quietly(net, picture)
+    assert len(told) == 1
+    assert followed.reason is not None
+    cover = constant_cover(COLOUR, GRID.window)
+    _, outputs = next(followed.occluded(picture, GRID, cover, whole_batch=1))
+    assert type(outputs) is type(wrap(torch.empty(0)))
+
+
+@pytest.mark.parametrize(
+    "parametrize", [nn.utils.parametrizations.spectral_norm, nn.utils.parametrizations.weight_norm]
+)
+def test_parametrized_weights_are_right_and_left_alone(parametrize: Callable[[nn.Module], nn.Module]) -> None:
+    net, picture = made(lambda net, x: net.head(net.two(net.one(x)))), torch.randn(3, *SIZE)
+    parametrize(net.two).eval()
+    before = state(net)
+    followed, _ = quietly(net, picture)
+    got = windows(followed, picture)
+    assert_same(state(net), before)
+    torch.testing.assert_close(got, expected(net, picture), rtol=0, atol=1e-6)
+
+
+def test_half_precision_is_followed_and_as_near_to_the_truth_as_whole_passes_are() -> None:
+    net, picture = made(residual, torch.bfloat16), torch.randn(3, *SIZE, dtype=torch.bfloat16)
+    followed, told = quietly(net, picture)
+    assert (followed.reason, told) == (None, [])
+    true = expected(made(residual, torch.bfloat16).float(), picture.float())
+    error, own_error = (
+        float((outputs.float() - true).abs().max()) for outputs in (windows(followed, picture), expected(net, picture))
+    )
+    assert error <= 3 * own_error
+
+
+def test_a_model_that_raises_is_left_as_it_was() -> None:
+    def fragile(net: Net, x: Tensor) -> Tensor:
+        net.passed += 1
+        net.relu.inplace = False
+        if net.passed > 1:
+            raise ArithmeticError("the model's own fault")
+        return net.head(net.norm(net.relu(net.one(x))))
+
+    net, pictures = made(fragile), torch.randn(2, 3, *SIZE)
+    before = state(net)
+    with warnings.catch_warnings(), pytest.raises(ArithmeticError, match="the model's own fault"):
+        warnings.simplefilter("ignore")
+        Occlusion(net).attribute(pictures, (3, 7, 8), (3, 5, 6), target=1)
+    assert_same(state(net), before)
+
+
+def test_layers_that_are_not_there_leave_no_hooks_behind() -> None:
+    net, picture = made(residual), torch.randn(3, *SIZE)
+    before = state(net)
+    with pytest.raises(AttributeError, match="nowhere"):
+        layer_outputs(net, picture[None], ["one", "nowhere"])
+    assert_same(state(net), before)
