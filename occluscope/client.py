@@ -14,17 +14,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Annotated, Any, Final, Self
 from uuid import uuid4
 
 import httpx
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator, PlainSerializer
 
 from occluscope.errors import FieldError, OccluscopeError
+from occluscope.results.variant import ONLY, Variant
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _FIRST_POLL_SECONDS: Final = 0.1
 _LONGEST_POLL_SECONDS: Final = 1.0
+
+
+WireVariant = Annotated[Variant, BeforeValidator(Variant.from_json), PlainSerializer(Variant.to_json)]
 
 
 class ApiError(OccluscopeError):
@@ -107,7 +111,7 @@ class Metric(BaseModel):
 
     name: str
     model: str
-    variant: str = ""
+    variant: WireVariant = ONLY
     value: float
     unit: str | None
     image: str | None
@@ -124,7 +128,7 @@ class Artifact(BaseModel):
     id: str
     name: str
     model: str | None
-    variant: str = ""
+    variant: WireVariant = ONLY
     preview: bool = False
     kind: str
     image: str | None
@@ -307,7 +311,7 @@ def file_stem(artifact: Artifact, job: Job, names: Mapping[str, str]) -> str:
     """What `Client.save_results` calls a result's files, without the ending. names: of the job's pictures, by id."""
     model = artifact.model if len(job.models) > 1 else None
     picture = names[artifact.image] if artifact.image else None
-    return "-".join(part for part in (picture, artifact.name, model, _file_name(artifact.variant)) if part)
+    return "-".join(part for part in (picture, artifact.name, model, _file_name(str(artifact.variant))) if part)
 
 
 def _file_name(text: str) -> str:

@@ -82,7 +82,7 @@ def _told(
 def _picture(artifact: Artifact, job: Job, names: Mapping[str, str], below: str) -> dict[str, Any]:
     stem = below + file_stem(artifact, job, names)
     model = artifact.model if len(job.models) > 1 else None
-    caption = " · ".join(text for text in (names.get(artifact.image or ""), model, artifact.variant) if text)
+    caption = " · ".join(text for text in (names.get(artifact.image or ""), model, str(artifact.variant)) if text)
     return {
         "caption": caption,
         "kind": artifact.kind,
@@ -96,7 +96,7 @@ def _number(metric: Metric, titles: Mapping[str, dict[str, Any]], names: Mapping
         "title": titles[metric.name]["title"] if metric.name in titles else metric.name,
         "picture": names.get(metric.image or "", ""),
         "model": metric.model,
-        "variant": metric.variant,
+        "variant": str(metric.variant),
         "value": f"{metric.value:.4g}",
         "unit": metric.unit or "",
     }

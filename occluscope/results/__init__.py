@@ -11,6 +11,7 @@ from occluscope.results.image import RgbImage
 from occluscope.results.kind import Metric, NamedResult, Packed, Result
 from occluscope.results.matrix import Matrix
 from occluscope.results.table import Column, Table
+from occluscope.results.variant import ONLY, Variant
 
 KINDS: dict[str, type[Result]] = {kind.kind: kind for kind in (Heatmap, ClassMap, Curves, Matrix, Table, RgbImage)}
 
@@ -22,6 +23,7 @@ def unpack(kind: str, packed: Packed) -> Result:
 
 __all__ = [
     "KINDS",
+    "ONLY",
     "ClassMap",
     "Column",
     "Curves",
@@ -36,5 +38,6 @@ __all__ = [
     "Series",
     "Strip",
     "Table",
+    "Variant",
     "unpack",
 ]

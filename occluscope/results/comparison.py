@@ -53,7 +53,7 @@ def compare_metrics(metrics: Mapping[str, list[Metric]], names: Mapping[str, str
         both = len(models) == 2 and numbers[0] is not None and numbers[1] is not None
         difference = [(numbers[0] or 0) - (numbers[1] or 0)] if both else []
         unit = next(one.unit for one in found if one is not None)
-        rows.append((key[0], key[1], names.get(key[2] or ""), unit, *numbers, *difference))
+        rows.append((key[0], str(key[1]), names.get(key[2] or ""), unit, *numbers, *difference))
     if not rows:
         return None
     columns = [Column(name, "text") for name in ("metric", "of", "picture", "unit")]

@@ -7,6 +7,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from occluscope.results.variant import ONLY, Variant
+
 Json = dict[str, Any]
 
 
@@ -57,14 +59,13 @@ class NamedResult:
     """A result under the name its analysis gave it.
 
     image: the id of the picture it belongs to, if to one.
-    variant: which of several of this name, from the general to the particular (``48×48 · tripod``); empty for the
-    only one.
+    variant: which of several of this name.
     """
 
     name: str
     result: Result
     image: str | None = None
-    variant: str = ""
+    variant: Variant = ONLY
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Metric:
     value: float
     unit: str | None = None
     image: str | None = None
-    variant: str = ""
+    variant: Variant = ONLY
 
 
 def shortest(values: np.ndarray) -> list[list[Any]]:

@@ -110,7 +110,7 @@ class MetricView(BaseModel):
 
     name: str
     model: str
-    variant: str
+    variant: dict[str, str]
     value: float
     unit: str | None
     image: str | None
@@ -127,7 +127,7 @@ class ArtifactView(BaseModel):
     id: str
     name: str
     model: str | None
-    variant: str
+    variant: dict[str, str]
     preview: bool
     kind: str
     image: str | None
@@ -251,7 +251,7 @@ def artifact_view(artifact: Artifact) -> dict[str, Any]:
         id=artifact.id,
         name=artifact.name,
         model=artifact.model or None,
-        variant=artifact.variant,
+        variant=artifact.variant.to_json(),
         preview=artifact.preview,
         kind=artifact.kind,
         image=artifact.image_id,
@@ -327,7 +327,7 @@ def _metric(metric: Metric) -> dict[str, Any]:
     return MetricView(
         name=metric.name,
         model=metric.model,
-        variant=metric.variant,
+        variant=metric.variant.to_json(),
         value=metric.value,
         unit=metric.unit,
         image=metric.image_id,

@@ -219,7 +219,7 @@ def _print_results(results: Results, names: dict[str, str]) -> None:
         "image", *(["model"] if with_models else []), "metric", *(["of"] if with_variants else []), "value", "unit"
     )
     for metric in results.metrics:
-        variant = [metric.variant] if with_variants else []
+        variant = [str(metric.variant)] if with_variants else []
         model = [metric.model] if with_models else []
         name = names.get(metric.image or "", "")
         table.add_row(name, *model, metric.name, *variant, f"{metric.value:.6g}", metric.unit or "")

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import Outcome
 from occluscope.results import Metric as GivenMetric
-from occluscope.results import NamedResult, Result
+from occluscope.results import NamedResult, Result, Variant
 from occluscope.results.comparison import compare, compare_metrics
 from service.store.database import Database
 from service.store.stages import models_of
@@ -33,7 +33,7 @@ def compare_models(database: Database, job_id: str) -> Outcome:
                 results[model] = stored_result(artifact)
                 session.expunge(artifact)
             for of, comparison in compare(results).items():
-                found.append(NamedResult(name, comparison, image, f"{of} · {variant}" if variant else of))
+                found.append(NamedResult(name, comparison, image, variant.within(compared=of)))
         table = compare_metrics(_metrics(session, job_id, models), _numbers_of_pictures(session, job_id))
     if table is not None:
         found.append(NamedResult(METRICS_COMPARED, table))
@@ -42,7 +42,7 @@ def compare_models(database: Database, job_id: str) -> Outcome:
 
 def _same_questions(
     session: Session, job_id: str, models: list[str]
-) -> Iterator[tuple[tuple[str, str, str | None], dict[str, str]]]:
+) -> Iterator[tuple[tuple[str, Variant, str | None], dict[str, str]]]:
     """Name, variant and picture, and by model, in the job's order, the id of what answers."""
     query = (
         select(Artifact.name, Artifact.variant, Artifact.image_id, Artifact.model, Artifact.id)

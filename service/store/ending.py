@@ -24,6 +24,7 @@ def note_ended_unit(
     job: locked by the caller, who has written the unit's own row.
     """
     session.execute(delete(Artifact).where(Artifact.unit_id == unit_id, Artifact.preview))
+    job.results_version += 1
     if not count_ended(session, job.id, role, model, failed=failed, steps_done=steps_done):
         return
     stages = stages_of(session, job.id)
@@ -57,6 +58,7 @@ def cancel_job(session: Session, job_id: str) -> JobState | None:
     )
     count_all_ended(session, job_id)
     session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.preview))
+    job.results_version += 1
     forget_kept(session, job_id)
     _end(session, job, JobState.CANCELLED, moment)
     return JobState.CANCELLED

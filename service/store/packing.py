@@ -14,7 +14,8 @@ import numpy as np
 
 from occluscope.analyses.contract import Outcome
 from occluscope.errors import OccluscopeError
-from occluscope.results import KINDS, Metric, NamedResult, Packed
+from occluscope.results import KINDS, Metric, NamedResult, Packed, Variant
+from service.store.variants import MAX_VARIANT, as_text
 
 KEPT_ARRAY: Final = "array"  # name of a kept array inside its NPZ file
 _NUMBERS: Final = "biuf"  # NumPy's kinds of booleans, integers and floats
@@ -34,7 +35,7 @@ class PackedResult:
     """
 
     name: str
-    variant: str
+    variant: Variant
     image: str | None
     kind: str
     meta: dict[str, Any]
@@ -92,8 +93,9 @@ def _packed_result(named: NamedResult) -> PackedResult:
         meta = _plain(packed.meta, "")
         text = json.dumps(meta, sort_keys=True)
         array = None if packed.array is None else _npy(packed)
-        for what, value in (("name", named.name), ("variant", named.variant), ("image", named.image)):
-            _require_text(value, what, optional=what == "image")
+        _require_text(named.name, "name")
+        _require_text(named.image, "image", optional=True)
+        _require_variant(named.variant)
     except UnpackableError as error:
         raise UnpackableError(f"{called} cannot be stored: {error}") from error
     except Exception as error:
@@ -102,7 +104,7 @@ def _packed_result(named: NamedResult) -> PackedResult:
     digest.update(array or b"")
     return PackedResult(
         str(named.name),
-        str(named.variant),
+        named.variant,
         named.image,
         str(kind),
         meta,
@@ -122,8 +124,8 @@ def _packed_metric(metric: Metric) -> Metric:
         raise UnpackableError(f"{called} cannot be stored: it is a {type(value).__name__}; right is a number")
     try:
         value = float(value)
-        for what, text in (("name", metric.name), ("variant", metric.variant)):
-            _require_text(text, what)
+        _require_text(metric.name, "name")
+        _require_variant(metric.variant)
         for what, known in (("image", metric.image), ("unit", metric.unit)):
             _require_text(known, what, optional=True)
     except (UnpackableError, OverflowError) as error:
@@ -172,6 +174,19 @@ def _require_text(value: Any, what: str, *, optional: bool = False) -> None:
         raise UnpackableError(f"{what} is a {type(value).__name__} ({_shown(repr(value))}); right is text")
     if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value if letter > "\ud7ff"):
         raise UnpackableError(f"{what} is {_shown(ascii(value))}; right is text without NUL and half characters")
+
+
+def _require_variant(variant: Any) -> None:
+    """Parts of text that every database takes, and no more of it than the column has."""
+    if not isinstance(variant, Variant):
+        raise UnpackableError(f"variant is a {type(variant).__name__} ({_shown(repr(variant))}); right is a Variant")
+    for name, value in variant.parts:
+        _require_text(name, "a part's name in variant")
+        _require_text(value, f"variant.{name}")
+    if len(variant.to_json()) < len(variant.parts):
+        raise UnpackableError(f"variant is {_shown(repr(variant.parts))}; right is one part of each name")
+    if (length := len(as_text(variant))) > MAX_VARIANT:
+        raise UnpackableError(f"variant has {length:,} letters as JSON; right are at most {MAX_VARIANT:,}")
 
 
 def _npy(packed: Packed) -> bytes:

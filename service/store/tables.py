@@ -24,11 +24,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from occluscope.results import ONLY, Variant
 from service.store.states import DeliveryState, JobState, Priority, UnitRole, UnitState
+from service.store.variants import VariantText
 
 _ID: Final = 32  # hexadecimal digits of a UUID
 _NAME: Final = 100
-_VARIANT: Final = 300
+_KEPT_NAME: Final = 300
 _LONG_AGO: Final = text("'1970-01-01 00:00:00.000000'")
 _SHA256: Final = 64  # hexadecimal digits
 
@@ -100,7 +102,8 @@ class Job(Base):
     """What a user asked for, and how far it is.
 
     model: the first of those that its units run. owner: whose it is; owners take turns.
-    stored_bytes: of its results, for retention. idempotency_key: SHA-256 of the owner and the key they sent.
+    stored_bytes: of its results, for retention. results_version: grows with every change of them.
+    idempotency_key: SHA-256 of the owner and the key they sent.
     webhook: URL that is told when the job has ended.
     """
 
@@ -120,6 +123,7 @@ class Job(Base):
     owner: Mapped[str] = mapped_column(String(_NAME), default="", server_default=text("''"))
     priority: Mapped[int] = mapped_column(default=Priority.BATCH, server_default=text("1"))
     stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    results_version: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     combines: Mapped[bool] = mapped_column(default=False, server_default=false())
     state: Mapped[str] = mapped_column(String(_NAME))
     error: Mapped[str | None] = mapped_column(Text)
@@ -275,7 +279,7 @@ class KeptArray(Base):
     __tablename__ = "kept_arrays"
 
     unit_id: Mapped[str] = mapped_column(ForeignKey("units.id", ondelete="CASCADE"), primary_key=True)
-    name: Mapped[str] = mapped_column(String(_VARIANT), primary_key=True)
+    name: Mapped[str] = mapped_column(String(_KEPT_NAME), primary_key=True)
     array: Mapped[bytes] = mapped_column(LargeBinary)
 
 
@@ -289,6 +293,7 @@ class Artifact(Base):
 
     __tablename__ = "artifacts"
     __table_args__ = (
+        Index(None, "job_id", "image_id", "name"),
         UniqueConstraint("unit_id", "name", "image_id", "variant", "preview"),
         Index(  # where there is no picture, as databases take no two of those for equal
             "uq_artifacts_of_no_image",
@@ -300,12 +305,12 @@ class Artifact(Base):
     )
 
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     unit_id: Mapped[str] = mapped_column(ForeignKey("units.id", ondelete="CASCADE"))
     position: Mapped[int]  # in the order the analysis gave them
     model: Mapped[str] = mapped_column(String(_NAME), server_default=text("''"))
     name: Mapped[str] = mapped_column(String(_NAME))
-    variant: Mapped[str] = mapped_column(String(_VARIANT), default="", server_default=text("''"))
+    variant: Mapped[Variant] = mapped_column(VariantText, default=ONLY, server_default=text("''"))
     preview: Mapped[bool] = mapped_column(default=False, server_default=false())
     kind: Mapped[str] = mapped_column(String(_NAME))
     image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"), index=True)
@@ -319,14 +324,15 @@ class Metric(Base):
     """A number that a unit gave. model: as its unit's."""
 
     __tablename__ = "metrics"
+    __table_args__ = (Index(None, "job_id", "image_id"),)
 
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
-    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     unit_id: Mapped[str] = mapped_column(ForeignKey("units.id", ondelete="CASCADE"), index=True)
     position: Mapped[int]
     model: Mapped[str] = mapped_column(String(_NAME), server_default=text("''"))
     name: Mapped[str] = mapped_column(String(_NAME))
-    variant: Mapped[str] = mapped_column(String(_VARIANT), default="", server_default=text("''"))
+    variant: Mapped[Variant] = mapped_column(VariantText, default=ONLY, server_default=text("''"))
     value: Mapped[float]
     unit: Mapped[str | None] = mapped_column(String(_NAME))
     image_id: Mapped[str | None] = mapped_column(ForeignKey("images.id"), index=True)

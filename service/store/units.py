@@ -27,11 +27,11 @@ from service.store.tallies import tally
 def report_progress(session: Session, claim: Claim, steps_done: int, previews: Sequence[PackedResult] = ()) -> bool:
     """Note how far the unit is, and its results as they stand; false when the claim is gone."""
     rows = [_artifact_row(claim, position, packed, preview=True) for position, packed in enumerate(previews)]
-    if rows:
-        lock_job(session, claim.job_id)
+    job = lock_job(session, claim.job_id) if rows else None
     if not change_held(session, claim, steps_done=steps_done):
         return False
-    if rows:
+    if job:
+        job.results_version += 1
         session.execute(delete(Artifact).where(Artifact.unit_id == claim.unit_id, Artifact.preview))
         session.add_all(rows)
     return True

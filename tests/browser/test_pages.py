@@ -108,6 +108,32 @@ def test_a_job_that_waits_says_what_for(page: Page, stack: Stack, client: Client
     expect(page.locator("#waiting")).to_be_hidden()
 
 
+def test_each_map_bears_its_own_numbers_however_alike_names_are(page: Page, stack: Stack, client: Client) -> None:
+    """'fountain pen' begins with 'fountain', and 64×64 · … with 64×6."""
+    params = {
+        "window": [[112, 112], [112, 11]], "stride": 112, "target": ["fountain", "fountain pen"],
+        "insertion_deletion": False,
+    }  # fmt: skip
+    image = client.upload(encode(random_picture(8))).id
+    job = client.wait(client.submit("occlusion", "efficientnet_lite0", [image], params).id)
+    numbers = {
+        str(one.variant): one.value
+        for one in client.results(job.id).metrics
+        if one.name in ("base_probability", "windows")
+    }
+    page.goto(f"{stack.url}/jobs/{job.id}")
+    expect(page.locator("#pictures .card")).to_have_count(4)
+    for card in page.locator("#pictures .card").all():
+        variant = " · ".join((card.locator("h1").text_content() or "").split(" · ")[1:])
+        assert variant in numbers
+        terms = card.locator("dt").all_text_contents()
+        assert len(terms) == len(set(terms))
+        shown = dict(zip(terms, card.locator("dd").all_text_contents(), strict=True))
+        base = float(shown["Base probability"].split()[0])
+        assert abs(base - numbers[variant]) < 1e-6 + 1e-3 * numbers[variant]
+        assert float(shown["Windows"].split()[0]) == numbers[variant.split(" · ")[0]]
+
+
 def test_a_job_that_is_not_there_is_said(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.url}/jobs/{'0' * 32}")
     expect(page.locator("#error")).to_contain_text("There is no such job")

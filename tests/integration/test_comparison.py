@@ -33,7 +33,7 @@ def test_occlusion_of_two_models_gives_both_and_their_difference(client: Client,
     params = {"window": 48, "stride": 32, "target": "espresso", "insertion_deletion": False}
     job = run(client, "occlusion", [image], params)
     results = client.results(job.id)
-    maps = {one.model or one.variant: one for one in results.artifacts if one.name == "pixel_map"}
+    maps = {one.model or str(one.variant): one for one in results.artifacts if one.name == "pixel_map"}
     assert list(maps) == [*MODELS, "efficientnet_lite0 − efficientnet_lite1"]
     first, difference = (
         np.array(json.loads(client.download(maps[of], "json"))["values"], dtype=float)
@@ -57,7 +57,7 @@ def test_what_is_combined_is_combined_for_each_model(client: Client, image: str)
     other = client.upload(encode(Image.new("RGB", (260, 260), (10, 90, 40)))).id
     params = {"families": [{"family": "brightness", "steps": 3}], "layers": ["last"]}
     job = run(client, "invariance", [image, other], params)
-    found = [(one.name, one.model, one.variant) for one in client.results(job.id).artifacts]
+    found = [(one.name, one.model, str(one.variant)) for one in client.results(job.id).artifacts]
     for model in MODELS:
         assert found.count(("curves", model, "brightness")) == 2
         assert ("mean_curves", model, "brightness") in found

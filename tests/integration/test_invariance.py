@@ -24,7 +24,7 @@ def test_several_pictures_over_http(client: Client, photographs: dict[str, Image
     assert (job.state, job.error) == ("succeeded", None)
     assert job.progress.total == 3 * (1 + 35 + 2) + 1
     results = client.results(job.id)
-    found = {(one.name, one.variant, one.image): one for one in results.artifacts}
+    found = {(one.name, str(one.variant), one.image): one for one in results.artifacts}
     assert {name for name, _, _ in found} == {
         "curves", "mean_curves", "augmentations", "layers", "unit_variance", "unit_firing",
     }  # fmt: skip
@@ -45,7 +45,9 @@ def test_several_pictures_over_http(client: Client, photographs: dict[str, Image
     matrix = found["unit_variance", "rotate", None]
     assert matrix.formats == ["png", "npy", "json", "csv"]
     assert matrix.shape == [3, 1280]
-    orders = {one.variant: one.value for one in results.metrics if one.name == "symmetry_order" and one.image is None}
+    orders = {
+        str(one.variant): one.value for one in results.metrics if one.name == "symmetry_order" and one.image is None
+    }
     assert orders["rotate"] == 1
     assert np.isfinite([one.value for one in results.metrics]).all()
 

@@ -325,10 +325,10 @@ def test_several_sizes_and_targets_are_told_apart(client: Client, finished: Job,
     job = client.wait(client.submit("occlusion", "efficientnet_lite0", finished.images[:1], params).id)
     assert (job.state, job.params["window"]) == ("succeeded", [[56, 56], [112, 56]])
     results = client.results(job.id)
-    maps = {artifact.variant: artifact for artifact in results.artifacts if artifact.name == "drop_map"}
+    maps = {str(artifact.variant): artifact for artifact in results.artifacts if artifact.name == "drop_map"}
     sizes, targets = ("56×56", "112×56"), ("espresso", "channel 3 of _blocks.5")
     assert set(maps) == {f"{size} · {target}" for size in sizes for target in targets}
-    windows = {metric.variant: metric.value for metric in results.metrics if metric.name == "windows"}
+    windows = {str(metric.variant): metric.value for metric in results.metrics if metric.name == "windows"}
     assert windows == {"56×56": 16, "112×56": 12}
     written = {path.name for path in client.save_results(job.id, tmp_path)}
     assert "image-1-drop_map-112-56-espresso-overlay.png" in written

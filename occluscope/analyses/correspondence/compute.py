@@ -17,7 +17,7 @@ from occluscope.engine.memory import in_batches
 from occluscope.models.card import ModelCard
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
-from occluscope.results import Column, Curves, Metric, NamedResult, RgbImage, Series, Table
+from occluscope.results import Column, Curves, Metric, NamedResult, RgbImage, Series, Table, Variant
 from occluscope.windows import Box, Size
 
 _BATCH: Final = 8  # covered copies run at once
@@ -88,14 +88,16 @@ def combine(
             )
             rows.append((name, layer, len(having), *_cells(by_signs), by_angle.mean, by_angle.random_mean, by_angle.p))
             found.setdefault(layer, []).append((name, by_signs))
-            variant = f"{layer} · {name}"
+            variant = Variant.of(layer=layer, part=name)
             metrics += [
                 Metric("delta", by_signs.mean, None, None, variant),
                 Metric("delta_random", by_signs.random_mean, None, None, variant),
                 Metric("p_value", by_signs.p, None, None, variant),
             ]
     report(1)
-    results = [NamedResult("comparison", _curves(layer, ones), None, layer) for layer, ones in found.items()]
+    results = [
+        NamedResult("comparison", _curves(layer, ones), None, Variant.of(layer=layer)) for layer, ones in found.items()
+    ]
     results.append(NamedResult("correspondence", Table(_COLUMNS, tuple(rows), "correspondence of parts")))
     return Outcome(results, metrics)
 

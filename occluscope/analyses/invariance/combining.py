@@ -11,7 +11,7 @@ from occluscope.analyses.invariance.responses import AUGMENTATION_COLUMNS, Respo
 from occluscope.analyses.invariance.spec import ChosenFamily, InvarianceParameters
 from occluscope.analyses.layer_choice import layer_names
 from occluscope.models.card import ModelCard
-from occluscope.results import Column, Matrix, Metric, NamedResult, Table
+from occluscope.results import Column, Matrix, Metric, NamedResult, Table, Variant
 
 _LAYER_COLUMNS: Final = (
     Column("family", "text"), Column("layer", "text"), Column("euclidean", "number"), Column("cosine", "number"),
@@ -37,7 +37,7 @@ def combine(
         if len(parts) > 1:
             caption = f"mean over {len(parts)} pictures ± standard deviation"
             curves = mean.curves("p of the target", caption, spread=_over_pictures(responses, np.std))
-            results.append(NamedResult("mean_curves", curves, None, chosen.family))
+            results.append(NamedResult("mean_curves", curves, None, Variant.of(family=chosen.family)))
             metrics += mean.metrics(None)
         of_units = _UnitMeasures(parts, chosen, layers)
         units += of_units.results()
@@ -46,7 +46,9 @@ def combine(
             score = 1 - euclidean / between[layer] if between else None
             rows.append((chosen.family, layer, euclidean, cosine, score, *of_units.typical(layer)))
             if score is not None:
-                metrics.append(Metric("invariance_score", score, None, None, f"{chosen.family} · {layer}"))
+                metrics.append(
+                    Metric("invariance_score", score, None, None, Variant.of(family=chosen.family, layer=layer))
+                )
     weakest_first = sorted(means, key=Response.kept_share)
     augmentations = tuple(mean.augmentation(card.input_size) for mean in weakest_first)
     results.append(NamedResult("augmentations", Table(AUGMENTATION_COLUMNS, augmentations, "the weakest family first")))
@@ -101,8 +103,8 @@ class _UnitMeasures:
         )
         firing = self._matrix(self._firing, "copies on which a unit still fires", "share of copies", falling=True)
         return [
-            NamedResult("unit_variance", variance, None, self._chosen.family),
-            NamedResult("unit_firing", firing, None, self._chosen.family),
+            NamedResult("unit_variance", variance, None, Variant.of(family=self._chosen.family)),
+            NamedResult("unit_firing", firing, None, Variant.of(family=self._chosen.family)),
         ]
 
     def _matrix(self, of_layers: dict[str, np.ndarray], caption: str, unit: str, *, falling: bool) -> Matrix:

@@ -19,7 +19,7 @@ from occluscope.engine.layers import observed
 from occluscope.engine.memory import in_batches
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
-from occluscope.results import Metric, NamedResult, Strip
+from occluscope.results import Metric, NamedResult, Strip, Variant
 
 __all__ = ["combine", "compute"]
 
@@ -103,13 +103,14 @@ class _Picture:
                     "curves",
                     response.curves(f"p({card.labels[target]})", chosen.about.title, changed.strip),
                     image,
-                    chosen.family,
+                    Variant.of(family=chosen.family),
                 )
             )
             metrics += response.metrics(image)
             if len(changed.extra):
+                of_family = Variant.of(family=chosen.family)
                 change = np.abs(np.diff(changed.extra, prepend=base[target])).mean()
-                metrics.append(Metric("single_pixel_change", float(change), "probability", image, chosen.family))
+                metrics.append(Metric("single_pixel_change", float(change), "probability", image, of_family))
             kept[f"{chosen.family}/probability"] = response.probability
             kept[f"{chosen.family}/distances"] = response.distances
             for layer, of_copies in changed.units.items():

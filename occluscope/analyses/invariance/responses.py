@@ -9,7 +9,7 @@ import numpy as np
 from occluscope.analyses.invariance import measures
 from occluscope.analyses.invariance.families import FLIPS, Family, once_round
 from occluscope.analyses.invariance.spec import ChosenFamily
-from occluscope.results import Column, Curves, Metric, Series, Strip
+from occluscope.results import Column, Curves, Metric, Series, Strip, Variant
 
 DISTANCES: Final = ("Euclidean", "cosine")
 AUGMENTATION_COLUMNS: Final = (
@@ -72,21 +72,25 @@ class Response:
 
     def metrics(self, image: str | None) -> list[Metric]:
         """Area, tolerances, and of a full turn the order of symmetry of every curve; flips have none of them."""
-        name = self.family.name
-        if name == "flip":
+        if self.family.name == "flip":
             return []
-        found = [Metric("probability_area", self._mean_probability(), "probability", image, name)]
+        variant = Variant.of(family=self.family.name)
+        found = [Metric("probability_area", self._mean_probability(), "probability", image, variant)]
         found += [
-            Metric(f"tolerance_{side}", value, self.family.unit, image, name)
+            Metric(f"tolerance_{side}", value, self.family.unit, image, variant)
             for side, value in zip(("below", "above"), self._tolerance(), strict=True)
             if value is not None
         ]
         points = once_round(self.family, self.strengths)
-        of = {"": self.probability, **{f" · {layer}": self.distances[n, 0] for n, layer in enumerate(self.layers)}}
-        for what, values in of.items() if points else ():
+        of = {variant: self.probability}
+        of |= {
+            Variant.of(family=self.family.name, layer=layer): self.distances[n, 0]
+            for n, layer in enumerate(self.layers)
+        }
+        for of_what, values in of.items() if points else ():
             symmetry = measures.rotational_symmetry(values[:points])
-            found.append(Metric("symmetry_order", float(symmetry.order), None, image, name + what))
-            found.append(Metric("symmetry_strength", symmetry.strength, None, image, name + what))
+            found.append(Metric("symmetry_order", float(symmetry.order), None, image, of_what))
+            found.append(Metric("symmetry_strength", symmetry.strength, None, image, of_what))
         return found
 
     def kept_share(self) -> float:

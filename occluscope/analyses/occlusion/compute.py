@@ -23,6 +23,7 @@ from occluscope.models.card import ModelCard
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
 from occluscope.results import (
+    ONLY,
     ClassMap,
     Column,
     Curves,
@@ -33,6 +34,7 @@ from occluscope.results import (
     Result,
     Series,
     Table,
+    Variant,
 )
 from occluscope.windows import Size, WindowGrid
 
@@ -86,7 +88,7 @@ class _Map:
     target: Target
     values: np.ndarray  # float64 [rows, columns]; what the target has while the window stands there
     drop: np.ndarray  # float64 [rows, columns]
-    variant: str
+    variant: Variant
 
 
 class _Picture:
@@ -157,7 +159,7 @@ class _Picture:
         return scan, time.perf_counter() - start
 
     def _run_size(self, number: int, size: Size) -> None:
-        params, variant = self._params, _sizes_variant(self._params, size)
+        params, variant = self._params, Variant.of(window=_window_name(self._params, size))
         grid = self._grid(size)
         scan, seconds = self._joined[number] if self._joined else self._scan(grid, size)
         precision_error = self._precision_error(grid, size, scan) if params.precision == "half" else None
@@ -185,18 +187,21 @@ class _Picture:
         maps = []
         for number, target in enumerate(self._targets):
             values = scan.values[:, number].reshape(grid.shape)
-            names = [_sizes_variant(self._params, size), target.name if len(self._targets) > 1 else ""]
-            variant = " · ".join(name for name in names if name)
+            name = target.name if len(self._targets) > 1 else None
+            variant = Variant.of(window=_window_name(self._params, size), target=name)
             maps.append(_Map(grid, target, values, float(self._base[target.column]) - values, variant))
         return maps
 
     def _preview(self, grid: WindowGrid, scan: Scan, size: Size) -> list[NamedResult]:
         """The drop maps as they stand."""
         geometry = self._picture_geometry(grid)
-        part = f"part {self._share.number + 1} of {self._share.count}" if self._share else ""
+        part = f"part {self._share.number + 1} of {self._share.count}" if self._share else None
         return [
             NamedResult(
-                "drop_map", _drop_map(one, geometry), self._image, " · ".join(filter(None, (one.variant, part)))
+                "drop_map",
+                _drop_map(one, geometry),
+                self._image,
+                one.variant.among(share=part),
             )
             for one in self._maps(grid, scan, size)
         ]
@@ -272,10 +277,10 @@ class _Picture:
         rows = tuple((int(index), self._full.card.labels[index], float(base[index])) for index in top)
         return Table(columns, rows, "most probable classes")
 
-    def _add(self, name: str, result: Result, variant: str = "") -> None:
+    def _add(self, name: str, result: Result, variant: Variant = ONLY) -> None:
         self._results.append(NamedResult(name, result, self._image, variant))
 
-    def _measure(self, name: str, value: float, unit: str | None, variant: str) -> None:
+    def _measure(self, name: str, value: float, unit: str | None, variant: Variant) -> None:
         self._metrics.append(Metric(name, value, unit, self._image, variant))
 
 
@@ -285,8 +290,9 @@ _ORDER: Final = (
 )  # fmt: skip
 
 
-def _sizes_variant(params: OcclusionParameters, size: Size) -> str:
-    return f"{size[0]}×{size[1]}" if len(params.window) > 1 else ""
+def _window_name(params: OcclusionParameters, size: Size) -> str | None:
+    """Of several windows which; none where there is one alone."""
+    return f"{size[0]}×{size[1]}" if len(params.window) > 1 else None
 
 
 def _region(params: OcclusionParameters, pictures: Sequence[Picture], input_size: Size) -> np.ndarray | None:

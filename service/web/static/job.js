@@ -96,17 +96,19 @@ function showPictures() {
 function sideBySide(one, other) {
   if (models.length < 2) return 0;
   const place = (a) => (a.model === null ? models.length : models.indexOf(a.model));
-  const variant = (a) => (a.model === null ? a.variant.split(" · ").slice(1).join(" · ") : a.variant);
   return images.indexOf(one.image) - images.indexOf(other.image)
-    || variant(one).localeCompare(variant(other)) || place(one) - place(other);
+    || ownVariant(one).localeCompare(ownVariant(other)) || place(one) - place(other);
 }
+
+const shownVariant = (a) => Object.values(a.variant).join(" · ");
+const ownVariant = (a) => Object.entries(a.variant).filter(([name]) => name !== "compared").map(([, value]) => value).join("\n");
 
 const titled = (name) => specs[name]?.title ?? name.replaceAll("_", " ");
 
 function card(artifact) {
   const number = images.indexOf(artifact.image) + 1;
   const model = models.length > 1 ? artifact.model : null;
-  const title = [titled(artifact.name), model, artifact.variant].filter(Boolean).join(" · ");
+  const title = [titled(artifact.name), model, shownVariant(artifact)].filter(Boolean).join(" · ");
   return element("section", { className: artifact.preview ? "card preview" : "card" },
     element("h1", {}, number ? `Picture ${number}: ${title}` : title),
     element("img", { src: drawn(artifact), alt: title, loading: "lazy" }),
@@ -122,12 +124,16 @@ function drawn(artifact) {
   return `${artifact.href}?${query}`;
 }
 
-// Variants go from the general to the particular: a size's numbers belong to all of its targets' maps.
+// A number belongs to every result that has all parts of the number's variant: a size's to all of its targets' maps.
 function metrics(artifact) {
-  const own = (m) => m.image === artifact.image && m.model === artifact.model && artifact.variant.startsWith(m.variant);
+  const own = (m) => m.image === artifact.image && m.model === artifact.model && isPart(m.variant, artifact.variant);
   return element("dl", {}, ...results.metrics.filter(own).flatMap((m) => [
     element("dt", { title: metricSpecs[m.name]?.description ?? "" }, metricSpecs[m.name]?.title ?? m.name),
     element("dd", {}, `${Number(m.value.toPrecision(4)).toLocaleString(undefined, { maximumFractionDigits: 6 })} ${m.unit ?? ""}`)]));
+}
+
+function isPart(some, all) {
+  return Object.entries(some).every(([name, value]) => Object.hasOwn(all, name) && all[name] === value);
 }
 
 function downloads(artifact) {

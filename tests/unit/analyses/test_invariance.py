@@ -50,13 +50,13 @@ def run(model: LoadedModel, pictures: list[Image.Image], **params: Any) -> tuple
 
 
 def curves(outcome: Outcome, name: str, variant: str) -> Curves:
-    found = next(one.result for one in outcome.results if (one.name, one.variant) == (name, variant))
+    found = next(one.result for one in outcome.results if (one.name, str(one.variant)) == (name, variant))
     assert isinstance(found, Curves)
     return found
 
 
 def metric(outcome: Outcome, name: str, variant: str) -> float:
-    return next(one.value for one in outcome.metrics if (one.name, one.variant) == (name, variant))
+    return next(one.value for one in outcome.metrics if (one.name, str(one.variant)) == (name, variant))
 
 
 def rows(outcome: Outcome, name: str) -> list[dict[str, Any]]:
@@ -221,7 +221,9 @@ def test_several_pictures_are_brought_together(lite0: LoadedModel, photographs: 
     assert len(layers) == 2 * 2
     scores = {(row["family"], row["layer"]): row["invariance_score"] for row in layers}
     assert all(score < 1 for score in scores.values())
-    variance = next(one.result for one in together.results if one.name == "unit_variance" and one.variant == "rotate")
+    variance = next(
+        one.result for one in together.results if one.name == "unit_variance" and str(one.variant) == "rotate"
+    )
     assert isinstance(variance, Matrix)
     assert variance.values.shape == (2, 1280)
     assert np.isfinite(variance.values[0]).sum() <= 32

@@ -28,7 +28,7 @@ def run(model: LoadedModel, pictures: list[Picture], **params: Any) -> Outcome:
 
 
 def result(outcome: Outcome, name: str, variant: str = "") -> Result:
-    return next(one.result for one in outcome.results if (one.name, one.variant) == (name, variant))
+    return next(one.result for one in outcome.results if (one.name, str(one.variant)) == (name, variant))
 
 
 def values(outcome: Outcome, name: str, variant: str = "") -> np.ndarray:
@@ -38,7 +38,7 @@ def values(outcome: Outcome, name: str, variant: str = "") -> np.ndarray:
 
 
 def metrics(outcome: Outcome, variant: str = "") -> dict[str, float]:
-    return {metric.name: metric.value for metric in outcome.metrics if metric.variant == variant}
+    return {metric.name: metric.value for metric in outcome.metrics if str(metric.variant) == variant}
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from service.store.keys import NOBODY
 from service.store.leases import claim_unit
 from service.store.migrate import alembic_config, migrate
 from service.store.stages import models_of, stages_of
-from service.store.tables import Artifact, Base, Job, NamedImage, Unit, new_id
+from service.store.tables import Artifact, Base, Job, Metric, NamedImage, Unit, new_id
 from service.store.units import commit_unit, fail_unit
 from tests.conftest import encode, random_picture
 from tests.unit.store.conftest import SubmitUnits, outcome
@@ -86,7 +86,7 @@ def test_what_was_stored_before_stages_is_counted_and_goes_on(database: Database
         assert counts == [("resnet18", 2, 0, 1), ("resnet50", 2, 1, 0)]
         assert session.scalars(select(NamedImage.image_id)).all() == [mask.id]
         of_unit = select(Artifact.variant).where(Artifact.unit_id == unit_ids[0], Artifact.name == first.name)
-        assert set(session.scalars(of_unit)) == {"", " (5)", " (6)"}
+        assert {str(variant) for variant in session.scalars(of_unit)} == {"", " (5)", " (6)"}
     with database.writing() as session:
         claim = claim_unit(session, unit_ids[3], "w", 30)
         assert claim is not None
@@ -106,6 +106,47 @@ def test_deliveries_that_were_stored_before_owners_took_turns_are_their_jobs_own
     command.upgrade(config, "head")
     with database.reading() as session:
         assert owners_due(session) == ["ada"]
+
+
+def test_variants_of_before_are_their_parts_and_back(database: Database, submit: SubmitUnits) -> None:
+    """Of every analysis, of comparisons, and of the only one of its name."""
+    old = {
+        "occlusion": {"48×48 · fountain": {"window": "48×48", "target": "fountain"}, "48×48": {"window": "48×48"},
+                      "fountain pen": {"target": "fountain pen"}, "": {},
+                      "48×48 · part 1 of 2": {"window": "48×48", "share": "part 1 of 2"}},
+        "correspondence": {"features.0": {"layer": "features.0"}, "f.0 · a · b": {"layer": "f.0", "part": "a · b"}},
+        "invariance": {"rotate · features.0": {"family": "rotate", "layer": "features.0"}},
+    }  # fmt: skip
+    compared = {"a − b · 48×48": {"compared": "a − b", "window": "48×48"}, "a − b": {"compared": "a − b"}}
+    config = alembic_config(database)
+    stored = {}
+    for analysis, variants in old.items():
+        _, (unit_id,) = submit(1, analysis)
+        with database.writing() as session:
+            claim = claim_unit(session, unit_id, "w", 30)
+            assert claim is not None
+            commit_unit(session, claim, outcome())
+            row = session.scalars(select(Metric).where(Metric.unit_id == unit_id)).one()
+            of_models = [("m", text_, wanted) for text_, wanted in variants.items()]
+            of_none = [("", text_, wanted) for text_, wanted in compared.items() if analysis == "occlusion"]
+            for model, text_, wanted in [*of_models, *of_none]:
+                given = {"job_id": row.job_id, "unit_id": unit_id, "position": 9, "name": "n", "value": 1.0}
+                copy = Metric(**given, model=model)
+                session.add(copy)
+                session.flush()
+                stored[copy.id] = (text_, wanted)
+    command.downgrade(config, "0009")
+    with database.engine.begin() as connection:
+        for metric, (text_, _) in stored.items():
+            connection.execute(text("UPDATE metrics SET variant = :v WHERE id = :id"), {"v": text_, "id": metric})
+    command.upgrade(config, "head")
+    with database.reading() as session:
+        found = {metric: session.get_one(Metric, metric).variant.to_json() for metric in stored}
+    assert found == {metric: wanted for metric, (_, wanted) in stored.items()}
+    command.downgrade(config, "0009")
+    with database.engine.begin() as connection:
+        texts = {row.id: row.variant for row in connection.execute(text("SELECT id, variant FROM metrics"))}
+    assert {metric: texts[metric] for metric in stored} == {metric: text_ for metric, (text_, _) in stored.items()}
 
 
 def test_every_constraint_bears_the_name_that_its_table_gives_it(database: Database) -> None:

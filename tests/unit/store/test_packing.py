@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from occluscope.results import (
     Result,
     Series,
     Table,
+    Variant,
     unpack,
 )
 from occluscope.windows import WindowGrid
@@ -40,7 +42,7 @@ def table(*cells: Any) -> Table:
 
 
 def packed(result: Any, name: Any = "rows") -> PackedResult:
-    (one,) = pack_results([NamedResult(name, result, None, "a")])
+    (one,) = pack_results([NamedResult(name, result, None, Variant.of(part="a"))])
     return one
 
 
@@ -78,7 +80,7 @@ def test_a_result_is_bytes_once_packed_and_its_digest_is_that_of_what_is_stored(
     assert isinstance(again, Heatmap)
     assert again.values.tobytes() == values.tobytes()
     assert again.geometry == GEOMETRY
-    assert (one.name, one.variant, one.kind, one.shape) == ("map", "a", "heatmap", [3, 4])
+    assert (one.name, one.variant, one.kind, one.shape) == ("map", Variant.of(part="a"), "heatmap", [3, 4])
     text = json.dumps(one.meta, sort_keys=True)
     assert one.array is not None
     assert one.sha256 == hashlib.sha256(text.encode() + one.array).hexdigest()
@@ -113,7 +115,9 @@ def test_kept_arrays_are_packed_too() -> None:
 )
 def test_a_result_that_cannot_be_stored_is_named_with_what_is_wrong(result: Any, wrong: str) -> None:
     with pytest.raises(UnpackableError) as raised:
-        pack_results([NamedResult("good", table("a", 1, 2)), NamedResult("bad", result, "0f" * 16, "48×48")])
+        pack_results(
+            [NamedResult("good", table("a", 1, 2)), NamedResult("bad", result, "0f" * 16, Variant.of(window="48×48"))]
+        )
     assert str(raised.value).startswith(
         f"result 'bad' (48×48) of picture {'0f' * 16} cannot be stored: {wrong}",
     )
@@ -142,7 +146,7 @@ def test_a_name_that_is_no_text_is_said(name: Any) -> None:
 @pytest.mark.parametrize("value", ["0.5", None, 1j, np.arange(2.0), float("nan"), np.float32("inf"), 10**400])
 def test_a_metric_that_is_no_number_is_named(value: Any) -> None:
     with pytest.raises(UnpackableError, match=r"^metric 'm' \(v\) cannot be stored: "):
-        pack_outcome(Outcome([], [Metric("m", value, None, None, "v")]))
+        pack_outcome(Outcome([], [Metric("m", value, None, None, Variant.of(part="v"))]))
 
 
 def test_a_kept_array_that_cannot_be_stored_is_named() -> None:
@@ -150,7 +154,24 @@ def test_a_kept_array_that_cannot_be_stored_is_named() -> None:
         pack_outcome(Outcome([], [], {"signs": np.array([{}])}))
 
 
+@pytest.mark.parametrize(
+    ("variant", "wrong"),
+    [
+        ("48×48", "variant is a str ('48×48'); right is a Variant"),
+        (Variant.of(part="a\0"), r"variant.part is 'a\x00'; right is text without NUL"),
+        (Variant((("part", 3),)), "variant.part is a int (3); right is text"),  # type: ignore[arg-type]
+        (Variant((("part", "a"), ("part", "b"))), "right is one part of each name"),
+        (Variant.of(part="a" * 1000), "variant has 1,011 letters as JSON; right are at most 1,000"),
+    ],
+)
+def test_a_variant_that_cannot_be_stored_is_said(variant: Any, wrong: str) -> None:
+    with pytest.raises(UnpackableError, match=re.escape(wrong)):
+        pack_results([NamedResult("rows", table("a", 1, 2), None, variant)])
+    with pytest.raises(UnpackableError, match=re.escape(wrong)):
+        pack_outcome(Outcome([], [Metric("m", 1.0, None, None, variant)]))
+
+
 def test_two_results_of_one_name_are_named() -> None:
-    twice = [NamedResult("rows", table("a", n, 2), None, "b") for n in range(2)]
+    twice = [NamedResult("rows", table("a", n, 2), None, Variant.of(part="b")) for n in range(2)]
     with pytest.raises(UnpackableError, match=r"^result 'rows' \(b\) was given 2 times; right is once$"):
         pack_outcome(Outcome(twice, []))

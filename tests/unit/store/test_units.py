@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import Outcome
-from occluscope.results import Heatmap, Table
+from occluscope.results import ONLY, Heatmap, Table, Variant
 from service.store.comparing import compare_models
 from service.store.database import Database, now
 from service.store.ending import cancel_job, count_following
@@ -304,8 +304,8 @@ def test_each_model_is_combined_by_itself_and_then_all_are_compared(database: Da
     assert (claimed.role, claimed.model) == ("compare", "")
     compared = compare_models(database, job_id)
     assert [(one.name, one.variant) for one in compared.results] == [
-        ("map", "resnet18 − resnet50"),
-        ("metrics_compared", ""),
+        ("map", Variant.of(compared="resnet18 − resnet50")),
+        ("metrics_compared", ONLY),
     ]
     with database.writing() as session:
         assert commit_unit(session, claimed, pack_outcome(compared))
