@@ -31,9 +31,11 @@ def test_windows_come_out_as_the_model_itself_gives_them(name: str) -> None:
     length, is_followed = MODELS[name]
     torch.manual_seed(0)
     module = timm.create_model(name, pretrained=False, num_classes=10).eval().requires_grad_(requires_grad=False)
-    for parameter in module.parameters():
-        if not parameter.isfinite().all():
-            parameter.zero_()  # timm leaves some of these uninitialised
+    for parameter_name, parameter in module.named_parameters():  # timm leaves some uninitialised
+        if parameter.dim() > 1:
+            parameter.normal_(std=(1 / parameter[0].numel()) ** 0.5)
+        elif parameter_name.endswith("bias"):
+            parameter.normal_(std=0.1)
     picture = torch.randn(3, length, length)
     grid = WindowGrid.over((length, length), (length // 5, length // 4), (length // 3, length // 3))
     cover = constant_cover(torch.full((3, 1, 1), 0.25), grid.window)
