@@ -5,10 +5,11 @@ import hashlib
 import hmac
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -314,3 +315,30 @@ def test_of_a_names_addresses_the_first_that_takes_a_connection_is_told(
     assert {name.lower(): value for name, value in told.headers.items()}[
         "host"
     ] == f"receiver.test:{port.split('/')[0]}"
+
+
+def test_a_server_by_tls_is_asked_for_the_webhooks_host_and_must_prove_to_be_it(
+    database: Database, submit: SubmitUnits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for the address that was looked up. This one has no certificate, so it is told nothing."""
+    asked: list[str | None] = []
+
+    def greet() -> None:
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.sni_callback = lambda _socket, name, _context: asked.append(name)
+        connection, _ = server.accept()
+        with connection, suppress(OSError), tls.wrap_socket(connection, server_side=True):
+            pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=greet)
+        thread.start()
+        port = server.getsockname()[1]
+        job_id = ended(database, submit, f"https://receiver.test:{port}/")
+        found = [(2, 1, 6, "", ("127.0.0.1", port))]
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+            Deliverer(database, CONFIG.model_copy(update={"webhook_hosts": ["receiver.test"]})).deliver_due()
+        thread.join()
+    assert asked == ["receiver.test"]
+    assert outcome(database, job_id)[:3] == ("waiting", 1, None)

@@ -1,16 +1,18 @@
 """Keys, and what becomes of what was there before them."""
 
 import pytest
-from sqlalchemy import inspect, select, text
+from sqlalchemy import inspect, select, text, update
 
 from service.keyring import Keyring
 from service.store.database import Database
+from service.store.deliveries import owners_due
+from service.store.ending import cancel_job
 from service.store.images import add_image, find_image
 from service.store.jobs import list_jobs
 from service.store.keys import NOBODY, add_key, adopt, key_sha256, list_keys, owners_by_key, revoke_key
 from service.store.leases import claim_unit
 from service.store.scheduling import due_unit
-from service.store.tables import Unit
+from service.store.tables import Job, Unit
 from tests.conftest import encode, random_picture
 from tests.unit.store.conftest import SubmitUnits
 
@@ -62,16 +64,20 @@ def test_what_was_there_before_keys_can_be_adopted(database: Database, submit: S
     """Pictures that the owner has too among it; what waits goes on, in the owner's turn."""
     job_id, unit_ids = submit(2)
     both, _ = add_image(database, encode(random_picture(0)), "a")
+    ended, _ = submit()
     with database.writing() as session:
+        session.execute(update(Job).where(Job.id == ended).values(webhook="https://example.org/"))
+        cancel_job(session, ended)
         add_key(session, "a")
-        assert adopt(session, "a") == 1
+        assert adopt(session, "a") == 2
         assert adopt(session, "a") == 0
     with database.writing() as session:
-        assert [job.id for job in list_jobs(session, owner="a").jobs] == [job_id]
+        assert [job.id for job in list_jobs(session, owner="a").jobs] == [ended, job_id]
         assert list_jobs(session, owner=NOBODY).jobs == []
         assert find_image(session, both.id, "a") is not None
         assert find_image(session, both.id, NOBODY) is None
         assert set(session.scalars(select(Unit.owner))) == {"a"}
+        assert owners_due(session) == ["a"]
         due = due_unit(session)
         assert due == unit_ids[0]
         assert claim_unit(session, due, "w", 30) is not None
