@@ -96,8 +96,10 @@ class Deliverer:
     def _claim(self, shares: Mapping[str, int]) -> list[tuple[Due, str]]:
         lease_seconds = ATTEMPT_SECONDS + self._config.lease_seconds
         with self._database.writing() as session:
+            # Sorted, and before deliveries: two deliverers that make secrets must not wait for each other.
+            secrets = {owner: webhook_secret(session, owner) for owner in sorted(shares)}
             return [
-                (due, webhook_secret(session, owner))
+                (due, secrets[owner])
                 for owner, share in shares.items()
                 for due in claim_deliveries(session, owner, share, lease_seconds)
             ]

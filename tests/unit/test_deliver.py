@@ -342,3 +342,18 @@ def test_a_server_by_tls_is_asked_for_the_webhooks_host_and_must_prove_to_be_it(
         thread.join()
     assert asked == ["receiver.test"]
     assert outcome(database, job_id)[:3] == ("waiting", 1, None)
+
+
+def test_deliverers_who_begin_at_once_make_each_owners_secret_once(database: Database, submit: SubmitUnits) -> None:
+    """Each starts with another owner, as their turns have it, and none waits for another for ever."""
+    with Receiver() as receiver:
+        owners = [f"owner-{number}" for number in range(12)]
+        jobs = [ended(database, submit, receiver.url, owner) for owner in owners]
+        deliverers = [Deliverer(database, CONFIG) for _ in range(4)]
+        for first, deliverer in enumerate(deliverers):
+            for owner in owners[: 3 * first]:
+                deliverer._places.take(owner)
+                deliverer._places.give_back(owner)
+        with ThreadPoolExecutor(4) as pool:
+            assert sum(pool.map(Deliverer.deliver_due, deliverers)) == 12
+    assert {outcome(database, job_id)[0] for job_id in jobs} == {"delivered"}
