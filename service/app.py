@@ -1,5 +1,7 @@
 """The Flask app: the API of version 1, the pages, and what guards them."""
 
+import re
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from flask import Response, jsonify, request
@@ -7,7 +9,7 @@ from flask_openapi3 import Info, OpenAPI
 
 from occluscope import __version__
 from service.api import analyses, artifacts, auth, health, images, jobs, metrics, models, requests, webhooks
-from service.api.context import KEY, Context
+from service.api.context import KEY, Context, context
 from service.api.problems import Problem, documented, invalid_request, problem, register
 from service.keyring import Keyring
 from service.logs import configure_logs
@@ -38,15 +40,13 @@ def create_app(config: Settings | None = None) -> OpenAPI:
         responses=documented(422, 500, 503),
         static_folder=None,
     )
-    app.config.update(
-        MAX_CONTENT_LENGTH=config.max_body_bytes,
-        TRUSTED_HOSTS=config.trusted_hosts,
-    )
+    app.config.update(MAX_CONTENT_LENGTH=config.max_body_bytes)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     database, queue = Database(config.database_url), Queue(config)
     app.extensions[KEY] = Context(config, database, queue, Announcer(queue), Keyring(database))
     register(app, config.max_body_bytes)
     requests.register(app)  # before anything that may refuse one
+    app.before_request(refuse_other_hosts)
     app.before_request(refuse_other_sites)
     auth.register(app)
     app.before_request(jobs.checked_json)
@@ -56,6 +56,23 @@ def create_app(config: Settings | None = None) -> OpenAPI:
     app.register_blueprint(pages.blueprint)
     app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(app.api_doc))
     return app
+
+
+def refuse_other_hosts() -> Response | None:
+    """A name that leads here but is not ours may be another site's, whose pages would then be of our origin."""
+    trusted = context().settings.trusted_hosts
+    if trusted is None or is_trusted(request.host, trusted):
+        return None
+    return problem(HTTPStatus.BAD_REQUEST, f"Host {request.host or 'of this form'} is not trusted.")
+
+
+def is_trusted(host: str, trusted: Iterable[str]) -> bool:
+    """Whether a request's ``host:port`` is among these; of one that begins with a dot every name below it is."""
+    match = re.fullmatch(r"(\[[^]]+\]|[^:\[\]]+)(:\d+)?", host.lower())
+    if match is None:
+        return False
+    name = match[1]
+    return any(name == one.lower() or (one.startswith(".") and name.endswith(one.lower())) for one in trusted)
 
 
 def refuse_other_sites() -> Response | None:

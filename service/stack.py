@@ -121,9 +121,9 @@ def migrate_once(config: Settings) -> None:
 
 
 def api_command(config: Settings, bind: str) -> list[str]:
-    """How the API is started: gunicorn, one process of threads."""
-    gunicorn = [sys.executable, "-m", "gunicorn", "service.app:create_app()"]
-    options = ["--bind", bind, "--worker-class", "gthread", "--threads", str(config.api_threads)]
+    """How the API is started: gunicorn supervises one process with uvicorn's event loop (see `service.server`)."""
+    gunicorn = [sys.executable, "-m", "gunicorn", "service.server.worker:create()"]
+    options = ["--bind", bind, "--worker-class", "service.server.worker.ApiWorker"]
     return [
         *gunicorn,
         *options,

@@ -1,0 +1,212 @@
+"""The ASGI application in front of the WSGI one: takes bodies in, within limits, before a thread sees the request.
+
+Threads are few, and one that waited for a slow sender or reader would be one less for everybody. Here the event loop
+waits for them: a thread gets a request once it is whole, and gives its answer whole.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from http import HTTPStatus
+from typing import IO, Any, Final, cast
+
+import structlog
+
+from service.api.problems import MEDIA_TYPE
+from service.server import limits
+from service.server.protocol import ABORT, problem_body
+from service.server.wsgi import Answer, Application, ask, environment
+from service.settings import Settings
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+_ALIVE: Final = Answer(200, [(b"content-type", b"application/json"), (b"x-content-type-options", b"nosniff")], [
+    b'{"status":"alive"}\n',
+])  # fmt: skip
+_log = structlog.get_logger(__name__)
+
+
+class RefusedError(Exception):
+    """A request that is answered here. rest: whether to read on for a while, so that its sender hears the answer."""
+
+    def __init__(self, status: HTTPStatus, detail: str, *, rest: bool = False) -> None:
+        super().__init__(detail)
+        self.status, self.detail, self.rest = status, detail, rest
+
+
+@dataclass
+class _Body:
+    """A body that has come whole. counted: bytes of it among those that are held."""
+
+    file: IO[bytes]
+    length: int = 0
+    counted: int = 0
+
+
+class Front:
+    """One a process. application: asked by as many threads as the settings say."""
+
+    def __init__(self, application: Application, config: Settings) -> None:
+        self._application = application
+        self._config = config
+        self._threads = ThreadPoolExecutor(config.api_threads, thread_name_prefix="api")
+        self._held_bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI's entry."""
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["raw_path"] == b"/healthz" and scope["method"] in ("GET", "HEAD"):
+            await _send(scope, send, _ALIVE)  # a busy service is alive
+            return
+        body = _Body(tempfile.SpooledTemporaryFile(limits.IN_MEMORY_BYTES))  # noqa: SIM115 - closed below
+        try:
+            async with asyncio.timeout(limits.BODY_SECONDS):
+                stranger = await self._take_in(scope, receive, body)
+            answer = stranger or await self._ask(scope, body.file, body.length)
+            await _send(scope, send, answer, last=stranger is not None)
+        except TimeoutError:
+            detail = f"The request's body did not come within {limits.BODY_SECONDS:g} seconds."
+            await _send(scope, send, _refusal(RefusedError(HTTPStatus.REQUEST_TIMEOUT, detail)), last=True)
+        except RefusedError as refused:
+            if refused.rest:
+                await _read_on(receive)
+            await _send(scope, send, _refusal(refused), last=True)
+        except _GoneError:
+            return
+        finally:
+            self._held_bytes -= body.counted
+            body.file.close()
+
+    async def _take_in(self, scope: Scope, receive: Receive, body: _Body) -> Answer | None:
+        """Read the whole body; gives an answer instead where a stranger sends more than strangers may.
+
+        Raises
+        ------
+        RefusedError
+            It is too large or too slow, or all bodies together are too large.
+        """
+        most = self._limit(scope)
+        announced = _announced(scope)
+        if announced is not None and announced > most:
+            raise _too_large(most, rest=announced <= most + self._config.max_body_bytes)
+        known = scope["raw_path"].startswith(b"/v1/session") or not scope["raw_path"].startswith(b"/v1/")
+        while True:
+            message = await _received(receive)
+            piece = message.get("body", b"")
+            body.length += len(piece)
+            if body.length > most:
+                raise _too_large(most, rest=True)
+            if not known and max(body.length, announced or 0) > limits.STRANGERS_BYTES:
+                if (refusal := await self._refused_stranger(scope)) is not None:
+                    return refusal
+                known = True
+            if self._held_bytes + len(piece) > limits.HELD_BYTES:
+                raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "Too much is being uploaded just now; try again.")
+            self._held_bytes += len(piece)
+            body.counted += len(piece)
+            body.file.write(piece)
+            if not message.get("more_body", False):
+                body.file.seek(0)
+                return None
+
+    def _limit(self, scope: Scope) -> int:
+        """Most bytes of this request's body."""
+        path = scope["raw_path"].rstrip(b"/")
+        if path == b"/v1/images":
+            return self._config.max_body_bytes
+        return limits.SESSION_BYTES if path == b"/v1/session" else self._config.max_json_bytes
+
+    async def _refused_stranger(self, scope: Scope) -> Answer | None:
+        """What the application says to whoever sends this, if it is that they must not."""
+        question = {**scope, "method": "GET", "raw_path": b"/v1/session", "query_string": b"", "headers": [
+            (name, value) for name, value in scope["headers"] if name in (b"authorization", b"cookie", b"host")
+        ]}  # fmt: skip
+        with tempfile.SpooledTemporaryFile() as nothing:
+            answer = await self._ask(question, cast("IO[bytes]", nothing), 0)
+        return answer if answer.status >= HTTPStatus.BAD_REQUEST else None
+
+    async def _ask(self, scope: Scope, body: IO[bytes], length: int) -> Answer:
+        environ = environment(scope, body, length)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, partial(ask, self._application, environ)
+            )
+        except Exception:  # noqa: BLE001 - no answer would be worse than one that says so
+            _log.exception("request not answered", path=environ["PATH_INFO"])
+            detail = "Something went wrong here; the log of the API says what."
+            return _refusal(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, detail))
+
+
+class _GoneError(Exception):
+    """The other side has closed the connection."""
+
+
+async def _received(receive: Receive) -> dict[str, Any]:
+    try:
+        message = await asyncio.wait_for(receive(), limits.BODY_IDLE_SECONDS)
+    except TimeoutError:
+        detail = f"Nothing came of the request's body for {limits.BODY_IDLE_SECONDS:g} seconds."
+        raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, detail) from None
+    if message["type"] == "http.disconnect":
+        raise _GoneError
+    return message
+
+
+async def _read_on(receive: Receive) -> None:
+    """Read and forget what is left of a body: closed in its face, its sender might never read why."""
+    with suppress(TimeoutError, RefusedError, _GoneError):
+        async with asyncio.timeout(limits.DRAIN_SECONDS):
+            while (await _received(receive)).get("more_body", False):
+                pass
+
+
+async def _send(scope: Scope, send: Send, answer: Answer, *, last: bool = False) -> None:
+    """Send an answer; who does not read it for long is closed. last: close the connection after it."""
+    headers = answer.headers + ([(b"connection", b"close")] if last else [])
+    if not any(name == b"content-length" for name, _ in headers) and answer.status not in (204, 304):
+        headers.append((b"content-length", str(sum(map(len, answer.body))).encode()))
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    try:
+        for piece in answer.body if scope["method"] != "HEAD" else []:
+            for start in range(0, len(piece), limits.CHUNK_BYTES):
+                part = piece[start : start + limits.CHUNK_BYTES]
+                message = {"type": "http.response.body", "body": part, "more_body": True}
+                await asyncio.wait_for(send(message), limits.SEND_IDLE_SECONDS)
+        await asyncio.wait_for(send({"type": "http.response.body", "body": b""}), limits.SEND_IDLE_SECONDS)
+    except TimeoutError:
+        scope["state"][ABORT]()
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
+
+
+def _announced(scope: Scope) -> int | None:
+    """How long the body says that it is."""
+    lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+    return int(lengths[0]) if lengths and lengths[0].isdigit() else None
+
+
+def _too_large(most: int, *, rest: bool) -> RefusedError:
+    message = f"The request's body is over its limit ({most:,} bytes)."
+    return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, rest=rest)
+
+
+def _refusal(refused: RefusedError) -> Answer:
+    body = problem_body(refused.status, refused.detail)
+    return Answer(refused.status.value, [(b"content-type", MEDIA_TYPE.encode())], [body])

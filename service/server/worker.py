@@ -1,0 +1,42 @@
+"""The process that gunicorn supervises: uvicorn's event loop with our protocol, and the application behind it."""
+
+import logging
+import resource
+from typing import Any, ClassVar
+
+from uvicorn_worker import UvicornWorker
+
+from service.app import create_app
+from service.server import limits
+from service.server.front import Front
+from service.server.protocol import GuardedProtocol
+from service.settings import settings
+
+
+class ApiWorker(UvicornWorker):  # type: ignore[misc]
+    """One a machine: what it keeps in memory (keys, counts for Prometheus) is not shared."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
+        "loop": "asyncio",
+        "http": GuardedProtocol,
+        "ws": "none",
+        "lifespan": "on",
+        "server_header": False,
+        "access_log": False,
+        "timeout_keep_alive": limits.IDLE_SECONDS,
+    }
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        lines = logging.getLogger("uvicorn.error")
+        lines.handlers, lines.propagate = [], True  # to the root logger, in the form of all others
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = limits.CONNECTIONS + 500  # connections, and files and sockets of our own
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def create() -> Front:
+    """The application that gunicorn is given; called once in each of its processes."""
+    return Front(create_app(), settings())

@@ -1,0 +1,208 @@
+"""The API's server against slow, silent and large requests: real sockets, and a process of its own."""
+
+import json
+import os
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.server import limits
+from service.store.database import Database
+from service.store.keys import add_key
+from tests.parts import COMMAND, free_port, wait_until
+
+MEDIA_TYPE = "application/problem+json"
+MANY = 64  # connections that do what they should not
+
+
+@dataclass(frozen=True)
+class Api:
+    """A running API without workers, which asks for keys."""
+
+    url: str
+    port: int
+    key: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+    def connection(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    folder, port = tmp_path_factory.mktemp("api"), free_port()
+    url = f"sqlite:///{folder / 'store.db'}"
+    environment = {**os.environ, "OCCLUSCOPE_DATABASE_URL": url, "OCCLUSCOPE_BROKER_URL": "redis://127.0.0.1:9/0"}
+    subprocess.run([COMMAND, "migrate"], env=environment, check=True)
+    database = Database(url)
+    with database.writing() as session:
+        key = add_key(session, "ada")
+    database.close()
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([COMMAND, "serve", "--port", str(port)], env=environment, stderr=log, stdout=log)
+    try:
+        wait_until(lambda: answers(f"http://127.0.0.1:{port}"), 60)
+        yield Api(f"http://127.0.0.1:{port}", port, key)
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0, Path(log.name).read_text()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz", timeout=5).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def received(connection: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    found = bytearray()
+    while piece := connection.recv(65536):
+        found += piece
+    return bytes(found)
+
+
+def problem_in(answer: bytes, status: int) -> str:
+    """The detail of a raw answer, which is a problem document of this status."""
+    head, body = answer.split(b"\r\n\r\n", 1)
+    assert head.startswith(f"HTTP/1.1 {status} ".encode())
+    assert MEDIA_TYPE.encode() in head.lower()
+    found = json.loads(body)
+    assert found["status"] == status
+    return str(found["detail"])
+
+
+SLOW = {
+    "silent": b"",
+    "half a request line": b"GET /v1/jo",
+    "half a header": b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Le",
+    "half a body": b"POST /v1/session HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 900\r\n\r\n{",
+    "half a chunked body": b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{",
+}
+
+
+@pytest.mark.parametrize("sent", SLOW.values(), ids=SLOW)
+def test_who_waits_holds_up_nobody_and_is_closed(api: Api, sent: bytes) -> None:
+    """The issue's eight sockets, eightfold: health and the API's own calls are answered beside them."""
+    with ExitStack() as held:
+        connections = [held.enter_context(api.connection()) for _ in range(MANY)]
+        for connection in connections:
+            connection.sendall(sent)
+        began = time.monotonic()
+        with httpx.Client(base_url=api.url, headers=api.headers, timeout=limits.HEADER_SECONDS / 2) as client:
+            for path in ("/healthz", "/v1/jobs", "/v1/models", "/healthz"):
+                assert client.get(path).status_code == 200
+        assert time.monotonic() - began < limits.HEADER_SECONDS  # they were all still held
+        ends = [received(connection) for connection in connections]
+    for end in ends:
+        problem_in(end, 408)
+
+
+def test_a_header_without_end_is_refused(api: Api) -> None:
+    with api.connection() as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n")
+        for number in range(40):
+            try:
+                connection.sendall(b"X-%d: " % number + b"x" * 4000 + b"\r\n")
+            except OSError:  # it does not listen any more
+                break
+        detail = problem_in(received(connection), 431)
+    assert "65,536" in detail
+
+
+def test_no_request_however_odd_gets_anything_but_a_problem(api: Api) -> None:
+    """What no client library would send."""
+    for line in (b"\x00\x01\x02\r\n\r\n", b"GET\r\n\r\n", b"GET /\xc3\xa9 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
+        with api.connection() as connection:
+            connection.sendall(line)
+            connection.shutdown(socket.SHUT_WR)
+            answer = received(connection)
+        assert b"text/html" not in answer
+        assert problem_in(answer, int(answer[9:12]))
+        assert 400 <= int(answer[9:12]) < 500
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_over_its_limit_is_refused_and_says_which_limit(api: Api, chunked: bool) -> None:
+    """However it is sent: nothing is cut off and taken for the whole."""
+    for path, most in (
+        ("/v1/images", 32 * 2**20),
+        ("/v1/jobs", 2 * 2**20),
+        ("/v1/session", limits.SESSION_BYTES),
+    ):
+        body = b"x" * (most + 1)
+        content = iter([body[: most // 2], body[most // 2 :]]) if chunked else body
+        headers = {**api.headers, "Content-Type": "application/json"}
+        answer = httpx.post(f"{api.url}{path}", content=content, headers=headers, timeout=60)
+        assert answer.status_code == 413
+        assert answer.headers["Content-Type"] == MEDIA_TYPE
+        assert f"{most:,}" in answer.json()["detail"]
+
+
+def test_a_chunked_body_is_taken_whole(api: Api) -> None:
+    job = json.dumps({"analysis": "none", "model": "resnet18", "images": ["0" * 32]}).encode()
+    headers = {**api.headers, "Content-Type": "application/json"}
+    answer = httpx.post(f"{api.url}/v1/jobs", content=iter([job[:9], job[9:]]), headers=headers)
+    assert answer.status_code == 422
+    assert {error["path"] for error in answer.json()["errors"]} == {"analysis", "images.0"}
+
+
+def test_of_a_strangers_body_little_is_read(api: Api) -> None:
+    """Without a key the refusal comes before the body has been sent."""
+    for key in ({}, {"Authorization": "Bearer occ_wrong"}):
+        lines = "".join(f"{name}: {value}\r\n" for name, value in key.items())
+        with api.connection() as connection:
+            head = f"POST /v1/images HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}Content-Length: {30 * 2**20}\r\n\r\n"
+            connection.sendall(head.encode() + b"x" * 2 * limits.STRANGERS_BYTES)
+            problem_in(received(connection), 401)
+
+
+def test_hundreds_of_open_connections_are_served(api: Api) -> None:
+    """Each keeps its connection, as pages that are watched do."""
+    with ExitStack() as held:
+        clients = [held.enter_context(httpx.Client(base_url=api.url, headers=api.headers)) for _ in range(300)]
+        with ThreadPoolExecutor(16) as threads:
+            for _ in range(2):
+                found = list(threads.map(lambda client: client.get("/v1/jobs", timeout=60).status_code, clients))
+                assert found == [200] * len(clients)
+
+
+def test_who_does_not_read_the_answer_takes_no_thread(api: Api) -> None:
+    """Large answers, asked for many times over one connection that reads none of them."""
+    request = f"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {api.key}\r\n\r\n".encode()
+    with ExitStack() as held:
+        for _ in range(MANY):
+            connection = held.enter_context(api.connection())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            threading.Thread(target=_send_all, args=(connection, request * 50), daemon=True).start()
+        for _ in range(5):
+            assert httpx.get(f"{api.url}/v1/models", headers=api.headers, timeout=20).status_code == 200
+
+
+def _send_all(connection: socket.socket, content: bytes) -> None:
+    with suppress(OSError):  # closed at the end of the test
+        connection.sendall(content)
+
+
+@pytest.mark.parametrize(("host", "status"), [
+    ("localhost", 200), ("127.0.0.1:99", 200), ("[::1]", 200), ("[::1]:8000", 200), ("evil.example", 400),
+    ("[::2]", 400), ("localhost.evil.example", 400), ("", 400), ("[::1", 400), ("a b", 400),
+])  # fmt: skip
+def test_requests_name_a_host_that_is_trusted(api: Api, host: str, status: int) -> None:
+    answer = httpx.get(f"{api.url}/v1/jobs", headers={**api.headers, "Host": host})
+    assert answer.status_code == status
+    if status != 200:
+        assert answer.headers["Content-Type"] == MEDIA_TYPE
