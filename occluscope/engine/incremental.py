@@ -179,6 +179,7 @@ class IncrementalNetwork:
             if clear.device.type == "cpu":
                 self._most = int(min(max(CPU_BATCH_WORK / operations, 1), CPU_BATCH))
             self._steps = shorten(shaped, clear.device)
+            self._traced = []  # its convolutions hold their weights once more, in the order the kernels read them
         return self._steps
 
     def _check_traced(self, traced: Tensor, clear: Tensor) -> None:
