@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from occluscope.analyses.contract import Outcome, Part, Report, Unit
-from occluscope.analyses.correspondence.distances import Comparison, compare, cosine, hamming
+from occluscope.analyses.correspondence.distances import Comparison, Tick, compare, cosine, hamming
 from occluscope.analyses.correspondence.spec import CorrespondenceParameters, on_input, part_names
 from occluscope.analyses.layer_choice import layer_names
 from occluscope.engine.layers import layer_outputs
@@ -77,13 +77,19 @@ def combine(
     metrics: list[Metric] = []
     found: dict[str, list[tuple[str, Comparison]]] = {}
     layers = layer_names(params.layers, card)
+
+    def tick() -> None:
+        report(0)  # a cancel is heard, and the watchdog sees it live
+
     for layer in layers:
         for name in part_names(params):
             having = [part for part in parts if name in part.unit.payload["parts"]]
             if len(having) < 2:
                 continue
             by_signs, by_angle = (
-                compare(_distances(having, f"{layer}/{name}/{what}", measure), params.permutations, params.seed)
+                compare(
+                    _distances(having, f"{layer}/{name}/{what}", measure, tick), params.permutations, params.seed, tick
+                )
                 for what, measure in (("signs", hamming), ("changes", cosine))
             )
             rows.append((name, layer, len(having), *_cells(by_signs), by_angle.mean, by_angle.random_mean, by_angle.p))
@@ -114,11 +120,17 @@ def _cells(one: Comparison) -> tuple[float, ...]:
     return one.mean, one.std, one.low, one.high, one.random_mean, one.random_std, one.p
 
 
-def _distances(parts: list[Part], kept: str, measure: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def _distances(
+    parts: list[Part], kept: str, measure: Callable[[np.ndarray, Tick], np.ndarray], tick: Tick
+) -> np.ndarray:
     """Between all boxes of all pictures: [pictures, boxes, pictures, boxes]."""
-    of_pictures = [part.kept[kept] for part in parts]
-    pictures, boxes = len(of_pictures), len(of_pictures[0])
-    return np.asarray(measure(np.concatenate(of_pictures))).reshape(pictures, boxes, pictures, boxes)
+    first = parts[0].kept[kept]
+    pictures, boxes = len(parts), len(first)
+    together = np.empty((pictures, *first.shape), dtype=first.dtype)  # each picture's is read, and let go
+    for number, part in enumerate(parts):
+        together[number] = part.kept[kept]
+        tick()
+    return np.asarray(measure(together.reshape(pictures * boxes, -1), tick)).reshape(pictures, boxes, pictures, boxes)
 
 
 def _curves(layer: str, ones: list[tuple[str, Comparison]]) -> Curves:

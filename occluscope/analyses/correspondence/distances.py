@@ -4,33 +4,46 @@ Zeiler & Fergus 2013, section 4.2: with the change ε_i = x_i − x̃_i of pictu
 H the Hamming distance. Here Δ is the mean over unordered pairs, H the share of features whose signs differ.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 _CHUNK: Final = 2**14  # features taken at once, so that memory stays small
+_RESAMPLED: Final = 64  # permutations or resamplings between two ticks
+
+Tick = Callable[[], None]
 
 
-def hamming(signs: np.ndarray) -> np.ndarray:
-    """Share of features whose signs differ, for all pairs: int8 [boxes, features] → float64 [boxes, boxes]."""
+def _silent() -> None:
+    pass
+
+
+def hamming(signs: np.ndarray, tick: Tick = _silent) -> np.ndarray:
+    """Share of features whose signs differ, for all pairs: int8 [boxes, features] → float64 [boxes, boxes].
+
+    tick: called now and then; it may raise.
+    """
     products, both = np.zeros((2, len(signs), len(signs)))
     for start in range(0, signs.shape[1], _CHUNK):  # whole numbers far below 2²⁴: exact in float32
         part = signs[:, start : start + _CHUNK].astype(np.float32)
         products += part @ part.T
         part = np.abs(part)
         both += part @ part.T
+        tick()
     changed = np.diag(both)
     neither = signs.shape[1] - changed[:, None] - changed + both
     return np.asarray(1 - (neither + (products + both) / 2) / signs.shape[1])
 
 
-def cosine(changes: np.ndarray) -> np.ndarray:
+def cosine(changes: np.ndarray, tick: Tick = _silent) -> np.ndarray:
     """1 − cosine of the angle, for all pairs: [boxes, features] → float64 [boxes, boxes]; 1 where one is nothing."""
     products = np.zeros((len(changes), len(changes)))
     for start in range(0, changes.shape[1], _CHUNK):
         part = changes[:, start : start + _CHUNK].astype(np.float32)
         products += part @ part.T
+        tick()
     lengths = np.sqrt(np.diag(products))
     norms = np.outer(lengths, lengths)
     return np.asarray(1 - np.divide(products, norms, out=np.zeros_like(products), where=norms > 0))
@@ -53,7 +66,7 @@ class Comparison:
     p: float
 
 
-def compare(distances: np.ndarray, permutations: int, seed: int) -> Comparison:
+def compare(distances: np.ndarray, permutations: int, seed: int, tick: Tick = _silent) -> Comparison:
     """Compare a part with random boxes.
 
     distances: [pictures, boxes, pictures, boxes]; a picture's first box is the part, the others its random boxes.
@@ -68,8 +81,12 @@ def compare(distances: np.ndarray, permutations: int, seed: int) -> Comparison:
     draws = np.concatenate([distances[first, draw, second, draw] for draw in range(1, boxes)])
     random = np.random.default_rng(seed)
     picks = random.integers(0, boxes, (permutations, pictures))
-    permuted = np.array([distances[first, pick[first], second, pick[second]].mean() for pick in picks])
-    low, high = np.nanpercentile(_bootstrap(own, permutations, random), (2.5, 97.5))
+    permuted = np.empty(permutations)
+    for number, pick in enumerate(picks):
+        permuted[number] = distances[first, pick[first], second, pick[second]].mean()
+        if number % _RESAMPLED == 0:
+            tick()
+    low, high = np.nanpercentile(_bootstrap(own, permutations, random, tick), (2.5, 97.5))
     return Comparison(
         mean=float(pairs.mean()),
         std=float(pairs.std()),
@@ -81,7 +98,7 @@ def compare(distances: np.ndarray, permutations: int, seed: int) -> Comparison:
     )
 
 
-def _bootstrap(own: np.ndarray, resamplings: int, random: np.random.Generator) -> np.ndarray:
+def _bootstrap(own: np.ndarray, resamplings: int, random: np.random.Generator, tick: Tick) -> np.ndarray:
     """Mean distance over pairs of different pictures, of each resampling; NaN where one picture fills it."""
     pictures = len(own)
     means = np.full(resamplings, np.nan)
@@ -90,4 +107,6 @@ def _bootstrap(own: np.ndarray, resamplings: int, random: np.random.Generator) -
         np.fill_diagonal(weights, 0)
         if weights.sum():
             means[number] = (weights * own).sum() / weights.sum()
+        if number % _RESAMPLED == 0:
+            tick()
     return means

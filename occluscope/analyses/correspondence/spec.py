@@ -19,6 +19,7 @@ MAX_NAME: Final = 60  # characters
 MAX_DRAWS: Final = 50
 MAX_FEATURES: Final = 2**26  # of all layers and boxes, for one picture; kept until the job has ended
 MAX_COMPARED: Final = 2**30  # of all layers and one part's boxes, over all pictures; compared at once
+MAX_BOXES: Final = 8192  # of one part over all pictures, random ones among them: each is compared with each (512 MB)
 _MAX_EDGE: Final = 100_000  # pixels
 
 Parts = dict[str, tuple[int, int, int, int]]
@@ -103,6 +104,12 @@ def plan(
     errors = layer_errors(
         params.layers, card, MAX_FEATURES, times=of_part * max(map(len, params.parts), default=1)
     ) or layer_errors(params.layers, card, MAX_COMPARED, times=of_part * len(images))
+    if of_part * len(images) > MAX_BOXES:
+        message = (
+            f"{len(images)} pictures with {of_part} boxes of a part each are {of_part * len(images):,} boxes that "
+        )
+        message += f"are compared with each other; the limit is {MAX_BOXES:,}: give fewer random_draws or pictures"
+        errors.append(FieldError("params.random_draws", message))
     if len(images) < 2:
         errors.append(FieldError("images", "correspondence compares pictures: give at least two"))
     if len(params.parts) != len(images):

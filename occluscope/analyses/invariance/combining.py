@@ -1,6 +1,6 @@
 """invariance: brings all pictures together; numpy alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -18,20 +18,29 @@ _LAYER_COLUMNS: Final = (
     Column("invariance_score", "number"), Column("normalised_variance", "number"), Column("local_firing", "number"),
 )  # fmt: skip
 
+_ACTIVATIONS: Final = 2**23  # of some units on all pictures' copies, measured at once: about 300 MB on the way
+
 
 def combine(
     card: ModelCard, params: InvarianceParameters, parts: Sequence[Part], report: Report, _model: object = None
 ) -> Outcome:
     """Means over pictures with their bands; what the weakest family calls for; measures that take several pictures."""
     layers = tuple(layer_names(params.layers, card))
-    between = _between_pictures(parts, layers)
+
+    def tick() -> None:
+        report(0)  # a cancel is heard, and the watchdog sees it live
+
+    between = _between_pictures(parts, layers, tick)
     results: list[NamedResult] = []
     metrics: list[Metric] = []
     rows: list[tuple[Any, ...]] = []
     units: list[NamedResult] = []
     means = []
     for chosen in params.families:
-        responses = [_response(part, chosen, layers) for part in parts]
+        responses = []
+        for part in parts:
+            responses.append(_response(part, chosen, layers))
+            tick()
         mean = _over_pictures(responses, np.mean)
         means.append(mean)
         if len(parts) > 1:
@@ -39,7 +48,7 @@ def combine(
             curves = mean.curves("p of the target", caption, spread=_over_pictures(responses, np.std))
             results.append(NamedResult("mean_curves", curves, None, Variant.of(family=chosen.family)))
             metrics += mean.metrics(None)
-        of_units = _UnitMeasures(parts, chosen, layers)
+        of_units = _UnitMeasures(parts, chosen, layers, tick)
         units += of_units.results()
         moved = np.delete(mean.distances, mean.identity, axis=2).mean(axis=2)
         for layer, (euclidean, cosine) in zip(layers, moved.tolist(), strict=True):
@@ -69,26 +78,45 @@ def _over_pictures(responses: list[Response], over: Any) -> Response:
     return Response(responses[0].chosen, responses[0].layers, probability, distances)
 
 
-def _between_pictures(parts: Sequence[Part], layers: tuple[str, ...]) -> dict[str, float] | None:
+def _between_pictures(
+    parts: Sequence[Part], layers: tuple[str, ...], tick: Callable[[], None]
+) -> dict[str, float] | None:
     """By layer the mean distance between different pictures; none where there are not two, or they do not differ."""
     compared = [part for part in parts if part.unit.payload["compared"]]
     if len(compared) < 2:
         return None
-    found = {layer: measures.mean_distance([part.kept[f"{layer}/features"] for part in compared]) for layer in layers}
+    found = {
+        layer: measures.mean_distance([part.kept[f"{layer}/features"] for part in compared], tick) for layer in layers
+    }
     return found if all(distance > 0 for distance in found.values()) else None
 
 
 class _UnitMeasures:
     """Of one family the measures of each layer's units; nothing of a single picture."""
 
-    def __init__(self, parts: Sequence[Part], chosen: ChosenFamily, layers: tuple[str, ...]) -> None:
+    def __init__(
+        self, parts: Sequence[Part], chosen: ChosenFamily, layers: tuple[str, ...], tick: Callable[[], None]
+    ) -> None:
         self._chosen = chosen
         self._variance: dict[str, np.ndarray] = {}
         self._firing: dict[str, np.ndarray] = {}
         for layer in layers if len(parts) > 1 else ():
-            activations = np.stack([part.kept[f"{chosen.family}/{layer}/units"] for part in parts])
-            self._variance[layer] = measures.normalised_variance(activations)
-            self._firing[layer] = measures.local_firing(activations, chosen.identity())
+            name, largest = f"{chosen.family}/{layer}/units", 0.0
+            for part in parts:
+                strengths, count = (read := part.kept[name]).shape
+                largest = max(largest, float(np.abs(read).max()))
+                tick()
+            variance, firing = np.empty((2, count))
+            some = max(_ACTIVATIONS // (len(parts) * strengths), 1)
+            for start in range(0, count, some):
+                units = slice(start, start + some)
+                activations = np.empty((len(parts), *read[:, units].shape), dtype=read.dtype)
+                for number, part in enumerate(parts):
+                    activations[number] = part.kept[name][:, units]
+                    tick()
+                variance[units] = measures.normalised_variance(activations, largest)
+                firing[units] = measures.local_firing(activations, chosen.identity())
+            self._variance[layer], self._firing[layer] = variance, firing
 
     def typical(self, layer: str) -> tuple[float | None, float | None]:
         """Of the layer's units the median normalised variance and the mean local firing."""

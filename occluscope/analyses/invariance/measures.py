@@ -1,6 +1,6 @@
 """invariance: numbers taken from curves and from activations; numpy alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -62,16 +62,18 @@ def rotational_symmetry(curve: np.ndarray) -> Symmetry:
     return Symmetry(order, shares[order] if repeating else max(shares.values()))
 
 
-def normalised_variance(activations: np.ndarray) -> np.ndarray:
+def normalised_variance(activations: np.ndarray, largest: float | None = None) -> np.ndarray:
     """How far each unit varies over transformations, ÷ over pictures: [pictures, strengths, units] → [units].
 
     The mean over pictures of the standard deviation over strengths, ÷ the mean over strengths of the standard deviation
     over pictures, as ``tmeasures`` has it (Quiroga et al. 2019); NaN of a unit that does not vary over pictures.
+    largest: of the layer's activations, where only some of its units are given.
     """
     values = activations.astype(np.float64)
     over_strengths = values.std(axis=1, ddof=1).mean(axis=0)
     over_pictures = values.std(axis=0, ddof=1).mean(axis=0)
-    varies = over_pictures > _NOTHING * max(float(np.abs(values).max()), np.finfo(float).tiny)
+    largest = float(np.abs(values).max()) if largest is None else largest
+    varies = over_pictures > _NOTHING * max(largest, np.finfo(float).tiny)
     return np.asarray(np.divide(over_strengths, over_pictures, out=np.full(len(varies), np.nan), where=varies))
 
 
@@ -99,9 +101,13 @@ def local_firing(activations: np.ndarray, identity: int) -> np.ndarray:
     return np.asarray(np.fmax(*found))
 
 
-def mean_distance(features: Sequence[np.ndarray]) -> float:
-    """Mean Euclidean distance between different pictures' features, over all pairs; features: [features] each."""
-    distances = [
-        float(np.linalg.norm(one - other)) for number, one in enumerate(features) for other in features[:number]
-    ]
+def mean_distance(features: Sequence[np.ndarray], tick: Callable[[], None] = lambda: None) -> float:
+    """Mean Euclidean distance between different pictures' features, over all pairs; features: [features] each.
+
+    tick: called for each picture; it may raise.
+    """
+    distances: list[float] = []
+    for number, one in enumerate(features):
+        distances += [float(np.linalg.norm(one - other)) for other in features[:number]]
+        tick()
     return float(np.mean(distances))
