@@ -94,6 +94,7 @@ class Job(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     error: str | None
+    results_version: int = 0
     images: list[str] = []
     webhook: Webhook | None = None
 
@@ -253,8 +254,25 @@ class Client:
             pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
 
     def results(self, job_id: str) -> Results:
-        """What the job's finished units gave so far, and what running ones show of theirs."""
-        return Results.model_validate(self._ask("GET", f"/v1/jobs/{job_id}/results").json())
+        """What the job's finished units gave so far, and what running ones show of theirs; all pages of it."""
+        found = Results(metrics=[], artifacts=[])
+        for page in self.results_pages(job_id):
+            found.metrics.extend(page.metrics)
+            found.artifacts.extend(page.artifacts)
+        return found
+
+    def results_pages(self, job_id: str, *, image: str | None = None, name: str | None = None) -> Iterator[Results]:
+        """Results picture by picture, fetched page by page as they are asked for; last those of no single picture.
+
+        image: of this picture alone. name: artifacts of this name alone, with all numbers of their pictures.
+        """
+        query = {what: value for what, value in (("image", image), ("name", name)) if value}
+        while True:
+            page = self._ask("GET", f"/v1/jobs/{job_id}/results", params=query).json()
+            yield Results.model_validate(page)
+            if not page["next_cursor"]:
+                return
+            query["cursor"] = page["next_cursor"]
 
     def download(self, artifact: Artifact, format: str, **options: Any) -> bytes:  # noqa: A002 - the API's word
         """One result as ``png``, ``npy``, ``json`` or ``csv``.

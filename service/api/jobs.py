@@ -1,5 +1,6 @@
 """``/v1/jobs``: submit, show, list, delete, and what they gave."""
 
+import hashlib
 import json
 from datetime import datetime
 from http import HTTPStatus
@@ -12,6 +13,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from occluscope import __version__
 from occluscope.errors import FieldError
 from occluscope.results import KINDS
 from service.api.auth import PROTECTED, owner
@@ -21,6 +23,7 @@ from service.api.submission import JobRequest, check_request
 from service.store import jobs as store
 from service.store.deliveries import delivery_of
 from service.store.ending import cancel_job
+from service.store.results import names_of_results, results_page
 from service.store.states import DeliveryState, JobState, Priority
 from service.store.tables import Artifact, Job, Metric
 
@@ -71,6 +74,7 @@ class JobView(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     error: str | None
+    results_version: int = Field(description="Grows with every change of the results")
 
 
 class WebhookView(BaseModel):
@@ -138,10 +142,30 @@ class ArtifactView(BaseModel):
 
 
 class ResultsView(BaseModel):
-    """What the job's finished units gave so far."""
+    """A page of what the job's finished units gave so far: some pictures' results, and on the last page all others.
+
+    names: of all artifacts that there are, on whatever page. next_cursor: null on the last page.
+    """
 
     metrics: list[MetricView]
     artifacts: list[ArtifactView]
+    names: list[str]
+    next_cursor: str | None
+
+
+class ResultsQuery(Strict):
+    """Which results to give."""
+
+    image: Annotated[str | None, Field(max_length=100)] = Field(
+        default=None, description="Those of this picture alone, by its id"
+    )
+    name: Annotated[str | None, Field(max_length=100)] = Field(
+        default=None, description="Of the artifacts those of this name; metrics of their pictures all the same"
+    )
+    limit: Annotated[int, Field(ge=1, le=200)] = Field(default=50, description="Pictures of a page")
+    cursor: Annotated[str | None, Field(pattern=r"^[0-9]{1,9}$")] = Field(
+        default=None, description="`next_cursor` of the page before"
+    )
 
 
 @blueprint.post(
@@ -232,17 +256,40 @@ def cancel(path: IdPath) -> Response:
         return _accepted(session, job) if job else not_found("job")
 
 
-@blueprint.get("/<id>/results", summary="Results of a job", responses={200: ResultsView, **documented(404)})
-def results(path: IdPath) -> Response:
-    """What is finished can be read while the rest still runs; what runs shows how it stands."""
+@blueprint.get(
+    "/<id>/results",
+    summary="Results of a job",
+    responses={200: ResultsView, 304: {"description": "As `If-None-Match` has it"}, **documented(404, 422)},
+)
+def results(path: IdPath, query: ResultsQuery) -> Response:
+    """Picture by picture, page by page. What is finished can be read while the rest still runs; what runs shows how it
+    stands. The `ETag` changes when results do, as the job's `results_version`.
+    """
     with context().database.reading() as session:
-        if store.find_job(session, path.id, owner()) is None:
+        job = store.find_job(session, path.id, owner())
+        if job is None:
             return not_found("job")
-        metrics, artifacts = store.results_of(session, path.id)
-        return jsonify(
-            metrics=[_metric(metric) for metric in metrics],
-            artifacts=[artifact_view(artifact) for artifact in artifacts],
-        )
+        etag = hashlib.sha256(f"{job.results_version} {query.model_dump_json()} {__version__}".encode()).hexdigest()
+        if request.if_none_match.contains(etag):
+            response = Response(status=HTTPStatus.NOT_MODIFIED)
+        else:
+            after = -1 if query.cursor is None else int(query.cursor)
+            page = results_page(session, path.id, **query.model_dump(exclude={"cursor"}), after=after)
+            cursor = None if page.cursor is None else str(page.cursor)
+            response = jsonify(
+                metrics=[_metric(metric) for metric in page.metrics],
+                artifacts=[artifact_view(artifact) for artifact in page.artifacts],
+                names=names_of_results(session, path.id),
+                next_cursor=cursor,
+            )
+            if cursor is not None:
+                following = query.model_dump(exclude_none=True) | {"cursor": cursor}
+                response.headers["Link"] = f'<{url_for("jobs.results", id=path.id, **following)}>; rel="next"'
+    response.set_etag(etag)
+    response.vary.update(("Authorization", "Cookie"))
+    response.cache_control.private = True
+    response.cache_control.no_cache = True  # kept, but asked for again: while the job runs it changes
+    return response
 
 
 def artifact_view(artifact: Artifact) -> dict[str, Any]:
@@ -320,6 +367,7 @@ def _view(job: Job, standing: store.Standing) -> dict[str, Any]:
         started_at=job.started_at,
         finished_at=job.finished_at,
         error=job.error,
+        results_version=job.results_version,
     ).model_dump(mode="json")
 
 

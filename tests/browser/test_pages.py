@@ -134,6 +134,28 @@ def test_each_map_bears_its_own_numbers_however_alike_names_are(page: Page, stac
         assert float(shown["Windows"].split()[0]) == numbers[variant.split(" · ")[0]]
 
 
+def test_many_pictures_are_shown_page_by_page(page: Page, stack: Stack, client: Client) -> None:
+    images = [client.upload(encode(random_picture(200 + number))).id for number in range(26)]
+    params = {"window": 224, "insertion_deletion": False}
+    job = client.wait(client.submit("occlusion", "efficientnet_lite0", images, params).id)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{stack.url}/jobs/{job.id}")
+    expect(page.locator("#pictures .card")).to_have_count(24)
+    expect(page.locator("#place")).to_have_text("Pictures 1 to 24 of 26")
+    expect(page.locator("#previous")).to_be_disabled()
+    page.click("#next")
+    expect(page.locator("#pictures .card")).to_have_count(2)
+    expect(page.locator("#pictures h1").first).to_contain_text("Picture 25")
+    expect(page.locator("#next")).to_be_disabled()
+    page.select_option("#which", "predicted_class_map")
+    expect(page.locator("#pictures .card")).to_have_count(24)
+    page.click("#next")
+    page.click("#previous")
+    expect(page.locator("#place")).to_have_text("Pictures 1 to 24 of 26")
+    assert len([url for url in asked if "/results" in url]) == 5
+
+
 def test_a_job_that_is_not_there_is_said(page: Page, stack: Stack) -> None:
     page.goto(f"{stack.url}/jobs/{'0' * 32}")
     expect(page.locator("#error")).to_contain_text("There is no such job")

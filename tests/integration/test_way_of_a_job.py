@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef
-from occluscope.client import ApiError, Artifact, Client, Job, UnreachableError
+from occluscope.client import ApiError, Artifact, Client, Job, Results, UnreachableError
 from occluscope.models.loading import LoadedModel
 from occluscope.results import Heatmap
 from service.stack import Stack
@@ -174,6 +174,30 @@ def test_what_breaks_on_our_side_is_not_told_as_the_callers_mistake(
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["errors"] == []
     assert "no array" not in answer.text
+
+
+def test_results_come_in_pages_and_are_sent_again_only_when_they_changed(
+    stack: Stack, client: Client, finished: Job
+) -> None:
+    url = f"{stack.url}/v1/jobs/{finished.id}/results"
+    first = httpx.get(url, params={"limit": 1})
+    second = httpx.get(stack.url + first.links["next"]["url"])
+    assert "next" not in second.links
+    assert second.json()["next_cursor"] is None
+    pages = [Results.model_validate(page.json()) for page in (first, second)]
+    for page, image in zip(pages, finished.images, strict=True):
+        assert {one.image for one in page.artifacts} == {image}
+    assert [one.id for page in pages for one in page.artifacts] == [
+        one.id for one in client.results(finished.id).artifacts
+    ]
+    (of_one,) = client.results_pages(finished.id, image=finished.images[1], name="drop_map")
+    assert [(one.name, one.image) for one in of_one.artifacts] == [("drop_map", finished.images[1])]
+    again = httpx.get(url, params={"limit": 1}, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert httpx.get(url, params={"limit": 2}, headers={"If-None-Match": first.headers["etag"]}).status_code == 200
+    for name, value in (("limit", "0"), ("limit", "1000"), ("cursor", "x"), ("pictures", "1")):
+        answer = httpx.get(url, params={name: value})
+        assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, name)
 
 
 def test_submitting_answers_202_and_says_where_to_look(stack: Stack, client: Client) -> None:

@@ -2,12 +2,15 @@
 import { ask, element, ended, showError, timeLeft } from "./api.js";
 
 const REFRESH_MS = 700;
+const PICTURES = 24;  // of a page
 const RESULTS_TO_COME = "Each picture's results appear here as soon as they are done.";
 const byId = (id) => document.getElementById(id);
 const jobId = byId("job").dataset.job;
 let specs = {};   // results by name, as the job's analysis describes them
 let metricSpecs = {};
-let results = { metrics: [], artifacts: [] };
+let results = { metrics: [], artifacts: [], names: [], next_cursor: null };
+let version = null;  // of the results shown
+let cursors = [null];  // of the pages up to the one shown
 let images = [];
 let models = [];
 let chosen = null;  // name of the result that the reader picked
@@ -17,15 +20,52 @@ async function refresh() {
     const job = await ask(`/v1/jobs/${jobId}`);
     showError(null);
     await showJob(job);
-    const fresh = await ask(`/v1/jobs/${jobId}/results`);
-    if (ids(fresh) !== ids(results)) {
-      results = fresh;
-      showChoices();
-      showPictures();
+    if (job.results_version !== version) {
+      await showResults();
+      version = job.results_version;
     }
     if (ended(job) && !job.webhook?.next_at) return;
   } catch (error) { showError(error); }
   setTimeout(refresh, REFRESH_MS);
+}
+
+// One page of one kind of result: a job of thousands of pictures is shown as fast as one of two.
+async function showResults() {
+  const wanted = chosen ?? byId("which").dataset.headline;
+  let fresh = await resultsOf(wanted);
+  const name = fresh.names.includes(wanted) ? wanted : sorted(fresh.names)[0];
+  if (name && name !== wanted) fresh = await resultsOf(name);
+  if (ids(fresh) === ids(results)) return;
+  results = fresh;
+  showChoices(name);
+  showPictures();
+  showPages();
+}
+
+function resultsOf(name) {
+  const query = new URLSearchParams({ name, limit: PICTURES });
+  if (cursors.at(-1) !== null) query.set("cursor", cursors.at(-1));
+  return ask(`/v1/jobs/${jobId}/results?${query}`);
+}
+
+function sorted(names) {
+  const order = Object.keys(specs);
+  const place = (name) => (order.includes(name) ? order.indexOf(name) : order.length);
+  return [...names].sort((one, other) => place(one) - place(other));
+}
+
+function showPages() {
+  const places = results.artifacts.map((a) => images.indexOf(a.image) + 1).filter(Boolean);
+  byId("pages").hidden = cursors.length === 1 && results.next_cursor === null;
+  byId("previous").disabled = cursors.length === 1;
+  byId("next").disabled = results.next_cursor === null;
+  byId("place").textContent = places.length
+    ? `Pictures ${Math.min(...places)} to ${Math.max(...places)} of ${images.length.toLocaleString()}` : "";
+}
+
+async function turn(change) {
+  change();
+  try { await showResults(); } catch (error) { showError(error); }
 }
 
 const ids = (found) => found.artifacts.map((artifact) => artifact.id).join();
@@ -73,13 +113,10 @@ async function whyItWaits() {
   return "It waits for a worker: what came before it runs first.";
 }
 
-function showChoices() {
-  const names = [...new Set(results.artifacts.map((a) => a.name))];
-  const wanted = chosen ?? byId("which").dataset.headline;
-  const before = names.includes(wanted) ? wanted : names[0];
-  byId("which").replaceChildren(...names.map(
-    (name) => element("option", { value: name, selected: name === before }, titled(name))));
-  byId("drawing").hidden = !names.length;
+function showChoices(shown) {
+  byId("which").replaceChildren(...sorted(results.names).map(
+    (name) => element("option", { value: name, selected: name === shown }, titled(name))));
+  byId("drawing").hidden = !results.names.length;
 }
 
 function showPictures() {
@@ -155,6 +192,8 @@ async function remove() {
 
 byId("cancel").addEventListener("click", cancel);
 byId("delete").addEventListener("click", remove);
-byId("which").addEventListener("change", () => { chosen = byId("which").value; });
-for (const id of ["which", "overlay", "alpha", "colormap"]) byId(id).addEventListener("change", showPictures);
+byId("which").addEventListener("change", () => turn(() => { chosen = byId("which").value; cursors = [null]; }));
+byId("previous").addEventListener("click", () => turn(() => cursors.pop()));
+byId("next").addEventListener("click", () => turn(() => cursors.push(results.next_cursor)));
+for (const id of ["overlay", "alpha", "colormap"]) byId(id).addEventListener("change", showPictures);
 refresh();

@@ -1,0 +1,79 @@
+"""What a job gave, picture by picture: pages of it, which stay small however many pictures there are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import ColumnElement, exists, or_, select
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from service.store.tables import Artifact, JobImage, Metric, Unit
+
+
+@dataclass(frozen=True)
+class ResultsPage:
+    """Results of some of a job's pictures, in the job's order; on the last page also those of no single picture.
+
+    cursor: place of the page's last picture in the job, none on the last page.
+    """
+
+    metrics: list[Metric]
+    artifacts: list[Artifact]
+    cursor: int | None = None
+
+
+def results_page(
+    session: Session,
+    job_id: str,
+    *,
+    limit: int,
+    after: int = -1,
+    image: str | None = None,
+    name: str | None = None,
+) -> ResultsPage:
+    """Results of the next pictures that have any.
+
+    limit: pictures of a page. after: the cursor of the page before. image: of this picture alone.
+    name: artifacts of this name alone, with all numbers of their pictures.
+    """
+    if image is not None:
+        return _results(session, job_id, [image], name)
+    query = select(JobImage.position, JobImage.image_id).where(JobImage.job_id == job_id, JobImage.position > after)
+    given = exists().where(Artifact.job_id == job_id, Artifact.image_id == JobImage.image_id)
+    if name is not None:
+        query = query.where(given.where(Artifact.name == name))
+    else:
+        query = query.where(or_(given, exists().where(Metric.job_id == job_id, Metric.image_id == JobImage.image_id)))
+    found = session.execute(query.order_by(JobImage.position).limit(limit + 1)).all()
+    pictures, is_last = [image_id for _, image_id in found[:limit]], len(found) <= limit
+    page = _results(session, job_id, pictures, name, and_others=is_last)
+    return page if is_last else replace(page, cursor=found[limit - 1].position)
+
+
+def names_of_results(session: Session, job_id: str) -> list[str]:
+    """Names of all artifacts that there are, whatever their page."""
+    return list(session.scalars(select(Artifact.name).where(Artifact.job_id == job_id).distinct()))
+
+
+def _results(
+    session: Session, job_id: str, pictures: Sequence[str], name: str | None, *, and_others: bool = False
+) -> ResultsPage:
+    """Each picture's together, in the order of units and of each analysis. and_others: and those of no picture."""
+    artifacts = select(Artifact).join(Unit, Unit.id == Artifact.unit_id).where(Artifact.job_id == job_id)
+    metrics = select(Metric).join(Unit, Unit.id == Metric.unit_id).where(Metric.job_id == job_id)
+    if name is not None:
+        artifacts = artifacts.where(Artifact.name == name)
+    place = {image: number for number, image in enumerate(pictures)}
+
+    def wanted(image_id: InstrumentedAttribute[str | None]) -> ColumnElement[bool]:
+        own = select(JobImage.image_id).where(JobImage.job_id == job_id)
+        there = image_id.in_(pictures)
+        return or_(there, image_id.is_(None), image_id.not_in(own)) if and_others else there
+
+    def by_picture(row: Artifact | Metric) -> int:
+        return place.get(row.image_id or "", len(place))
+
+    artifacts = artifacts.where(wanted(Artifact.image_id)).order_by(Unit.position, Artifact.preview, Artifact.position)
+    metrics = metrics.where(wanted(Metric.image_id)).order_by(Unit.position, Metric.position)
+    return ResultsPage(
+        sorted(session.scalars(metrics), key=by_picture), sorted(session.scalars(artifacts), key=by_picture)
+    )
