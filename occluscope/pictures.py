@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -12,6 +12,8 @@ from occluscope.errors import InvalidPictureError
 MAX_PIXELS: Final = 64_000_000  # width × height, read from the header before anything is decoded
 MAX_ASPECT: Final = 100  # longer ÷ shorter side; a thread of pixels would be blown up to gigapixels by resizing
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+_BAND_PIXELS: Final = 2**20  # converted at a time
+_DAMAGED: Final = "the picture is damaged or truncated: its pixels cannot be decoded"
 _SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
@@ -26,15 +28,51 @@ def decode(content: bytes) -> Image.Image:
     InvalidPictureError
         The bytes are empty, truncated, of no format in `FORMATS`, or over `MAX_PIXELS` or `MAX_ASPECT`.
     """
+    picture = _upright(content)
+    try:
+        return _to_rgb(picture)
+    # Pillow's decoders raise many kinds (OSError, SyntaxError, ValueError, struct.error, EOFError) for damaged bytes.
+    except InvalidPictureError:
+        raise
+    except Exception as error:
+        raise InvalidPictureError(_DAMAGED) from error
+
+
+def upright_size(content: bytes) -> tuple[int, int]:
+    """Width and height of a picture as `decode` gives it: its pixels are tried, but kept in their own form alone.
+
+    Raises
+    ------
+    InvalidPictureError
+        As `decode`.
+    """
+    return _upright(content).size
+
+
+def pixels_of(content: bytes) -> int:
+    """Width × height by the header alone.
+
+    Raises
+    ------
+    InvalidPictureError
+        The header breaks a limit, or is none.
+    """
+    width, height = _open(content).size
+    return width * height
+
+
+def _upright(content: bytes) -> Image.Image:
+    """Its pixels in their own form, decoded and turned in place: of a large picture every copy counts."""
     picture = _open(content)
     try:
         picture.load()
-        return _to_rgb(ImageOps.exif_transpose(picture))
+        ImageOps.exif_transpose(picture, in_place=True)
+        _refuse_other_grey(picture)
     except InvalidPictureError:
         raise
-    # Pillow's decoders raise many kinds (OSError, SyntaxError, ValueError, struct.error, EOFError) for damaged bytes.
     except Exception as error:
-        raise InvalidPictureError("the picture is damaged or truncated: its pixels cannot be decoded") from error
+        raise InvalidPictureError(_DAMAGED) from error
+    return picture
 
 
 def format_of(content: bytes) -> str:
@@ -66,16 +104,33 @@ def _open(content: bytes) -> Image.Image:
     return picture
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode in _SIXTEEN_BIT:
-        grey = np.asarray(picture).astype(np.int64)
-        if grey.size and (grey.min() < 0 or grey.max() > 0xFFFF):
+def _refuse_other_grey(picture: Image.Image) -> None:
+    """Grey levels that 8 bits cannot stand for."""
+    if picture.mode == "I":
+        low, high = cast("tuple[float, float]", picture.getextrema())
+        if low < 0 or high > 0xFFFF:
             raise InvalidPictureError("32-bit grey levels are not read; save it with 8 or 16 bits")
-        return Image.fromarray((grey >> 8).astype(np.uint8), mode="L").convert("RGB")
     if picture.mode == "F":
         raise InvalidPictureError("floating-point grey levels are not read; save it with 8 or 16 bits")
-    if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return picture.convert("RGB")
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGB" and not picture.has_transparency_data:
+        return picture
+    if picture.mode not in _SIXTEEN_BIT and not picture.has_transparency_data:
+        return picture.convert("RGB")
+    whole = Image.new("RGB", picture.size)
+    rows = max(_BAND_PIXELS // picture.width, 1)
+    for top in range(0, picture.height, rows):  # by bands: beside the picture and what it becomes there is no third
+        band = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        whole.paste(_band_to_rgb(band), (0, top))
+    return whole
+
+
+def _band_to_rgb(band: Image.Image) -> Image.Image:
+    if band.mode in _SIXTEEN_BIT:
+        grey = np.asarray(band).astype(np.int64)
+        return Image.fromarray((grey >> 8).astype(np.uint8), mode="L").convert("RGB")
+    layer = band.convert("RGBA")
+    white = Image.new("RGBA", layer.size, "white")
+    return Image.alpha_composite(white, layer).convert("RGB")

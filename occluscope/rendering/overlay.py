@@ -17,6 +17,7 @@ _MARGIN_DPI_HEIGHT: Final = 480  # a margin this high is drawn at 100 dpi; highe
 _LEAST_MARGIN_HEIGHT: Final = 200  # pixels; below it a colour bar's numbers would run into each other
 _CAPTION_LETTERS: Final = 40  # in a line beside a colour bar
 _CAPTION_LINE_INCHES: Final = 0.18
+_BAND_PIXELS: Final = 2**19  # blended at a time
 _UNSEEN_DIMMING: Final = 0.45  # brightness of what the crop keeps from the model
 
 
@@ -57,7 +58,6 @@ def _blend(original: Image.Image, longer: int, geometry: GridGeometry, rgba: np.
     factor = longer / max(original.size)
     size = (max(round(original.width * factor), 1), max(round(original.height * factor), 1))
     picture = original if size == original.size else original.resize(size, Image.Resampling.LANCZOS)
-    pixels = np.asarray(picture, dtype=np.float32) / 255
 
     frame, (height, width) = geometry.frame, geometry.input_size
     y = _input_coordinate(picture.height, original.height, frame.top, frame.bottom, height)
@@ -66,11 +66,18 @@ def _blend(original: Image.Image, longer: int, geometry: GridGeometry, rgba: np.
     rows, in_rows = _cell_of(y, edges_y)
     columns, in_columns = _cell_of(x, edges_x)
 
-    opacity = alpha * np.where(np.outer(in_rows, in_columns), rgba[..., 3][np.ix_(rows, columns)], 0)
-    blended = pixels + opacity[..., None] * (rgba[..., :3][np.ix_(rows, columns)] - pixels)
-    seen = np.outer((y >= 0) & (y < height), (x >= 0) & (x < width))
-    blended[~seen] *= _UNSEEN_DIMMING
-    return Image.fromarray((blended * 255).round().astype(np.uint8))
+    seen_rows, seen_columns = (y >= 0) & (y < height), (x >= 0) & (x < width)
+    whole = Image.new("RGB", picture.size)
+    band = max(_BAND_PIXELS // picture.width, 1)
+    for top in range(0, picture.height, band):  # a large picture's numbers at once would take gigabytes
+        some = slice(top, min(top + band, picture.height))
+        pixels = np.asarray(picture.crop((0, some.start, picture.width, some.stop)), dtype=np.float32) / 255
+        cells = np.ix_(rows[some], columns)
+        opacity = alpha * np.where(np.outer(in_rows[some], in_columns), rgba[..., 3][cells], 0)
+        blended = pixels + opacity[..., None] * (rgba[..., :3][cells] - pixels)
+        blended[~np.outer(seen_rows[some], seen_columns)] *= _UNSEEN_DIMMING
+        whole.paste(Image.fromarray((blended * 255).round().astype(np.uint8)), (0, top))
+    return whole
 
 
 def _input_coordinate(drawn: int, original: int, near: float, far: float, length: int) -> np.ndarray:

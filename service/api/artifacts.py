@@ -14,6 +14,7 @@ from occluscope import __version__, analyses, pictures
 from occluscope.errors import FieldError
 from occluscope.rendering import COLORMAPS, DrawingOptions, render_png
 from occluscope.results import KINDS, Result
+from service import large_pictures
 from service.api.auth import PROTECTED, owner
 from service.api.context import IdPath, Strict, context
 from service.api.problems import documented, invalid, not_found, problem
@@ -91,9 +92,11 @@ def show(path: IdPath, query: ArtifactQuery) -> Response:
             return response
         if wanted == "png" and query.overlay and (refusal := _why_no_overlay(artifact)):
             return invalid([FieldError("overlay", refusal)])
-        content = _content(session, artifact, wanted, query)
+        result, title = stored_result(artifact), _title(session, artifact)
+        original = image_content(session, artifact.image_id) if query.overlay and artifact.image_id else None
         filename = f"{artifact.name}-{artifact.id[:8]}.{wanted}"
-    response.set_data(content)
+    # After the database's turn: large pictures wait for theirs.
+    response.set_data(_picture(result, title, original, query) if wanted == "png" else _written(result, wanted))
     response.headers["Content-Disposition"] = f'inline; filename="{filename}"'
     return response
 
@@ -113,17 +116,14 @@ def _etag(artifact: Artifact, wanted: str, query: ArtifactQuery) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _content(session: Session, artifact: Artifact, wanted: str, query: ArtifactQuery) -> bytes | str:
-    result = stored_result(artifact)
+def _written(result: Result, wanted: str) -> bytes | str:
     match wanted:
         case "npy":
             return result.to_npy()
-        case "json":
-            return json.dumps(result.to_json())
         case "csv":
             return result.to_csv()
         case _:
-            return _picture(session, artifact, result, query)
+            return json.dumps(result.to_json())
 
 
 def _why_no_overlay(artifact: Artifact) -> str | None:
@@ -133,13 +133,12 @@ def _why_no_overlay(artifact: Artifact) -> str | None:
     return None if artifact.image_id else "this result belongs to no single picture"
 
 
-def _picture(session: Session, artifact: Artifact, result: Result, query: ArtifactQuery) -> bytes:
+def _picture(result: Result, title: str, stored: bytes | None, query: ArtifactQuery) -> bytes:
+    """Draw it; stored: the picture that an overlay is laid on."""
     options = DrawingOptions(**query.model_dump(exclude={"format"}))
-    original = None
-    if query.overlay and artifact.image_id:
-        stored = image_content(session, artifact.image_id)
-        original = pictures.decode(stored) if stored else None
-    return render_png(result, options, _title(session, artifact), original)
+    drawn = (query.size or 0) ** 2
+    with large_pictures.turn(max(drawn, pictures.pixels_of(stored) if stored else 0)):
+        return render_png(result, options, title, pictures.decode(stored) if stored else None)
 
 
 def _title(session: Session, artifact: Artifact) -> str:

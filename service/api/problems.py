@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from occluscope.analyses.contract import field_errors
 from occluscope.errors import FieldError, InvalidInputError
+from service.large_pictures import TooManyLargePicturesError
 from service.store.database import is_disk_full
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -87,6 +88,7 @@ def documented(*statuses: int) -> dict[int | str, Any]:
 
 def register(app: Flask, max_body_bytes: int) -> None:
     """Answer every error of the app with a problem."""
+    app.register_error_handler(TooManyLargePicturesError, _too_many_large_pictures)
 
     @app.errorhandler(InvalidInputError)
     def _invalid_input(error: InvalidInputError) -> Response:
@@ -125,3 +127,9 @@ def register(app: Flask, max_body_bytes: int) -> None:
     def _unexpected(error: Exception) -> Response:
         _log.exception("unexpected error", error=type(error).__name__)
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; it has been logged.")
+
+
+def _too_many_large_pictures(_error: TooManyLargePicturesError) -> Response:
+    answer = problem(HTTPStatus.SERVICE_UNAVAILABLE, "Too many large pictures are worked on just now; try again.")
+    answer.headers["Retry-After"] = "5"
+    return answer

@@ -8,6 +8,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from occluscope import pictures
+from service import large_pictures
 from service.store.database import Database, clock
 from service.store.tables import Image, ImageOwner, new_id
 from service.store.upsert import insert_ignoring
@@ -31,8 +32,9 @@ def add_image(database: Database, content: bytes, owner: str) -> tuple[Image, bo
         if image and clock(session) - image.used_at < _NOTE_EVERY and owns_image(session, image.id, owner):
             session.expunge(image)
             return image, False
-    upright = pictures.decode(content)
-    facts = {"format": pictures.format_of(content), "width": upright.width, "height": upright.height}
+    with large_pictures.turn(pictures.pixels_of(content)):
+        width, height = pictures.upright_size(content)
+    facts = {"format": pictures.format_of(content), "width": width, "height": height}
     with database.writing() as session:
         moment = clock(session)
         times = {"created_at": moment, "used_at": moment}

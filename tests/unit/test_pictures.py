@@ -55,6 +55,19 @@ def test_transparency_is_laid_over_white() -> None:
     assert (decoded.getpixel((5, 5)), decoded.getpixel((35, 5))) == (RED, (255, 255, 255))
 
 
+@pytest.mark.parametrize("shape", [(1500, 1700), (2_000, 900)])
+def test_large_transparency_is_laid_over_white_as_a_small_one_is(shape: tuple[int, int]) -> None:
+    layer = Image.fromarray(np.random.default_rng(1).integers(0, 256, (*shape, 4), dtype=np.uint8))
+    whole = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    assert np.array_equal(np.asarray(pictures.decode(encode(layer))), np.asarray(whole))
+
+
+def test_its_size_is_told_upright_without_converting_it() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert pictures.upright_size(encode(halves(RED, BLUE), "JPEG", exif=exif)) == (20, 40)
+
+
 def test_a_palette_with_a_transparent_entry_is_laid_over_white() -> None:
     palette = halves(RED, BLUE).quantize(2)
     clear = palette.getpixel((35, 5))
@@ -111,3 +124,9 @@ def test_bad_bytes_are_refused_with_the_reason(name: str) -> None:
     content, reason = BAD[name]
     with pytest.raises(InvalidPictureError, match=reason):
         pictures.decode(content)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_decode_refuses_has_no_size(name: str) -> None:
+    with pytest.raises(InvalidPictureError):
+        pictures.upright_size(BAD[name][0])
