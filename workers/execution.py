@@ -21,7 +21,7 @@ from occluscope.results import NamedResult
 from service.queue import Queue
 from service.settings import Settings
 from service.store.comparing import compare_models
-from service.store.database import Database
+from service.store.database import Database, is_outage
 from service.store.ending import count_following
 from service.store.images import image_content
 from service.store.kept import kept_parts
@@ -39,6 +39,8 @@ Write = Callable[[Session], bool]
 _FIRST_PAUSE_SECONDS: Final = 0.1  # between two attempts to write how a unit ended
 _LONGEST_PAUSE_SECONDS: Final = 2.0
 _LONGEST_REASON: Final = 2000  # characters
+# Under one unit; after so many its own data may be what brings the database down, and it uses up attempts.
+_MOST_OUTAGES: Final = 20
 _log = structlog.get_logger(__name__)
 
 
@@ -126,9 +128,8 @@ class Executor:
             outcome = self._compute(claim, report)
         except UnitAbortedError:
             return "unit given back", lambda session: give_back_unit(session, claim)
-        except (OperationalError, InterfaceError) as error:  # neither the unit's fault nor this worker's
-            _log.warning("unit not begun, database out of reach", error=str(error.orig))
-            return "unit given back", lambda session: give_back_unit(session, claim)
+        except (OperationalError, InterfaceError) as error:
+            return self._interrupted(claim, error)
         except OccluscopeError as error:
             reason = str(error)
         except BaseException as error:  # noqa: BLE001 - whatever a model raises (SystemExit), its job must end with a reason
@@ -138,6 +139,19 @@ class Executor:
         else:
             return "unit succeeded", lambda session: commit_unit(session, claim, outcome)
         _log.warning("unit fails", error=reason)
+        return "unit failed", _failing(claim, reason)
+
+    def _interrupted(self, claim: Claim, error: OperationalError | InterfaceError) -> tuple[str, Write]:
+        """The database failed under the unit. Where it was away, that is no fault of the unit's, within reason."""
+        _log.warning("database failed under the unit", error=str(error.orig))
+        if is_outage(error) and claim.outages < _MOST_OUTAGES:
+            return "unit given back", lambda session: give_back_unit(session, claim, outage=True)
+        if claim.attempts < self._config.max_attempts:
+            return "unit given back", lambda session: give_back_unit(session, claim, failed_attempt=True)
+        kind = type(error.orig).__name__
+        reason = (
+            f"the database failed {claim.attempts} times under it ({kind}); the worker's log has unit {claim.unit_id}"
+        )
         return "unit failed", _failing(claim, reason)
 
     def _reason(self, claim: Claim, error: BaseException) -> str:
@@ -157,6 +171,8 @@ class Executor:
                 with self._database.writing() as session:
                     return write(session)
             except (OperationalError, InterfaceError) as error:
+                if not is_outage(error):
+                    raise
                 _log.warning("not written, database out of reach", error=str(error.orig), again_in_seconds=pause)
             self._activity.stir()
             if lost.is_set() or self.stopping.wait(pause):

@@ -11,13 +11,30 @@ from typing import Any, Final
 
 from psycopg.errors import DiskFull
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError
 from sqlalchemy.orm import Session
 
 from service.store.tallies import write_tallies
 
 SQLITE_BUSY_SECONDS: Final = 30  # how long a writer waits for another writer
 _WRITES: Final = "occluscope_writes"
+_SQLITE_PRIMARY: Final = 0xFF  # of an extended error code
+_SQLITE_OUTAGES: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
+_POSTGRESQL_OUTAGES: Final = (  # how the states of errors begin that are nobody's statement's
+    *("08", "57P"),  # the connection; a server that stops or starts
+    *("40", "55P03"),  # broken off for another transaction's sake; a lock not to be had
+    *("53100", "53300"),  # disk full; too many connections
+)
 _POSTGRESQL: Final = {  # a server that falls silent is an error within seconds, not when TCP gives up
     "connect_timeout": 5,  # seconds
     "keepalives_idle": 10,
@@ -76,6 +93,17 @@ class Database:
 def is_disk_full(error: DBAPIError) -> bool:
     """Whether the database refused to write because no space is left; nothing was written then."""
     return isinstance(error.orig, DiskFull) or getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
+
+
+def is_outage(error: DBAPIError) -> bool:
+    """Whether the database is away, held, broken off or full: time mends that, and no statement is to blame."""
+    if error.connection_invalidated or isinstance(error, InterfaceError):
+        return True
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code is not None:
+        return code & _SQLITE_PRIMARY in _SQLITE_OUTAGES
+    state = getattr(error.orig, "sqlstate", None)
+    return state is None or state.startswith(_POSTGRESQL_OUTAGES)  # none where no server answered
 
 
 def now() -> datetime:

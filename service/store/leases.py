@@ -24,7 +24,10 @@ _LONGEST_LEASES: Final = 2.0  # a lease that runs longer than so many was writte
 
 @dataclass(frozen=True)
 class Claim:
-    """A worker's right to one unit. fence: the number that every write under it is held against."""
+    """A worker's right to one unit. fence: the number that every write under it is held against.
+
+    attempts, outages: as of `service.store.tables.Unit`; this claim is counted among the attempts.
+    """
 
     unit_id: str
     job_id: str
@@ -35,6 +38,8 @@ class Claim:
     unit: PlannedUnit
     claimed_at: datetime
     role: str = UnitRole.WORK
+    attempts: int = 1
+    outages: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,17 @@ def claim_unit(session: Session, unit_id: str, worker_id: str, lease_seconds: fl
     tally(session, "unit_attempts", job.analysis, claimed.model)
     planned = PlannedUnit(tuple(claimed.images), claimed.steps_total, claimed.payload)
     return Claim(
-        claimed.id, job.id, claimed.fence, job.analysis, claimed.model, job.params, planned, moment, claimed.role
+        unit_id=claimed.id,
+        job_id=job.id,
+        fence=claimed.fence,
+        analysis=job.analysis,
+        model=claimed.model,
+        params=job.params,
+        unit=planned,
+        claimed_at=moment,
+        role=claimed.role,
+        attempts=claimed.attempts,
+        outages=claimed.outages,
     )
 
 
@@ -89,16 +104,17 @@ def end_lease(session: Session, claim: Claim) -> bool:
     return change_held(session, claim, leased_until=clock(session) - timedelta(seconds=1))
 
 
-def give_back_unit(session: Session, claim: Claim) -> bool:
-    """Put the unit back in the queue, as a worker that stops does; it is no failed attempt.
+def give_back_unit(session: Session, claim: Claim, *, failed_attempt: bool = False, outage: bool = False) -> bool:
+    """Put the unit back in the queue, as a worker that stops does; it is no failed attempt unless that is said.
 
-    False when the claim is gone.
+    outage: it is given back since the database was away. False when the claim is gone.
     """
     return change_held(
         session,
         claim,
         state=UnitState.QUEUED,
-        attempts=Unit.attempts - 1,
+        attempts=claim.attempts if failed_attempt else claim.attempts - 1,
+        outages=claim.outages + 1 if outage else claim.outages,
         steps_done=0,
         worker_id=None,
         leased_until=None,
