@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from flask import Response, jsonify, request
 from flask_openapi3 import Info, OpenAPI
@@ -79,9 +80,13 @@ def refuse_other_sites() -> Response | None:
     """A page of another site, open in the browser of someone who can reach us, must not act in their name."""
     if request.method in _SAFE_METHODS:
         return None
-    if request.headers.get("Sec-Fetch-Site", "none") in ("same-origin", "none"):
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    told = site is not None or origin is not None
+    ours = site in (None, "same-origin", "none") and (origin is None or urlsplit(origin).netloc == request.host)
+    if ours and (told or not auth.by_cookie()):
         return None
-    return problem(HTTPStatus.FORBIDDEN, "Requests that change something are not taken from other sites' pages.")
+    detail = "Requests that change something are not taken from other sites' pages."
+    return problem(HTTPStatus.FORBIDDEN, detail if told else f"{detail} With a cookie, send Origin, or use a key.")
 
 
 def harden(response: Response) -> Response:
@@ -90,6 +95,8 @@ def harden(response: Response) -> Response:
     response.headers.setdefault("Referrer-Policy", "same-origin")
     response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
     response.headers.setdefault(
-        "Content-Security-Policy", "default-src 'self'; img-src 'self' blob:; frame-ancestors 'none'"
+        "Content-Security-Policy",
+        "default-src 'self'; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+        "frame-ancestors 'none'",
     )
     return response

@@ -10,6 +10,7 @@ from sqlalchemy import delete, exists, func, select
 
 from service.settings import Settings
 from service.store.database import Database, clock
+from service.store.sign_ins import forget_expired
 from service.store.tables import Image, Job, JobImage, NamedImage
 
 _BATCH: Final = 20  # rows deleted in one transaction: others want to write too
@@ -26,6 +27,8 @@ def delete_what_is_over(database: Database, config: Settings) -> int:
     """
     with database.reading() as session:
         moment = clock(session)
+    with database.writing() as session:
+        forget_expired(session)
     deleted = 0
     if config.keep_days is not None:
         too_old = moment - timedelta(days=config.keep_days)

@@ -21,7 +21,7 @@ class AnalysisPath(BaseModel):
     name: str = Field(description="The analysis's name")
 
 
-class ResultView(BaseModel):
+class ResultSpecView(BaseModel):
     """A result that the analysis gives."""
 
     name: str
@@ -30,7 +30,7 @@ class ResultView(BaseModel):
     description: str
 
 
-class MetricView(BaseModel):
+class MetricSpecView(BaseModel):
     """A number that the analysis gives."""
 
     name: str
@@ -46,8 +46,8 @@ class AnalysisView(BaseModel):
     title: str
     summary: str
     parameters: dict[str, Any]
-    results: list[ResultView]
-    metrics: list[MetricView]
+    results: list[ResultSpecView]
+    metrics: list[MetricSpecView]
     headline: str
 
 

@@ -15,12 +15,12 @@ from occluscope.errors import FieldError
 from service.api.context import Strict, context
 from service.api.problems import documented, invalid, problem
 from service.store.keys import NOBODY
+from service.store.sign_ins import SIGNED_IN_FOR
 
 SECURITY_SCHEMES: Final[dict[str, Any]] = {"key": {"type": "http", "scheme": "bearer"}}
 PROTECTED: Final[dict[str, Any]] = {"abp_security": [{"key": []}], "abp_responses": documented(401)}  # of a blueprint
 
-_COOKIE: Final = "occluscope_key"
-_COOKIE_SECONDS: Final = 90 * 24 * 3600
+_COOKIE: Final = "occluscope_sign_in"
 _SCHEME: Final = "bearer "
 
 blueprint = APIBlueprint("session", __name__, url_prefix="/v1/session", abp_tags=[Tag(name="session")])
@@ -45,27 +45,32 @@ def register(app: Flask) -> None:
 
 @blueprint.get("", summary="Who is signed in?", responses={200: SessionView, **documented(401)})
 def show() -> Response:
-    """Of the key that came with the request."""
-    owner = context().keyring.owner_of(_key())
+    """Of the key, or the browser's cookie, that came with the request."""
+    owner = _owner()
     return _refused() if owner is None else jsonify(owner=owner)
 
 
-@blueprint.post("", summary="Sign a browser in", responses={200: SessionView, **documented(422)})
+@blueprint.post("", summary="Sign a browser in", responses={200: SessionView, **documented(400, 403, 413, 415, 422)})
 def sign_in(body: KeyForm) -> Response:
-    """Keeps the key in a cookie that scripts cannot read and other sites' pages cannot send."""
-    owner = context().keyring.owner_of(body.key)
-    if owner is None:
+    """Gives a cookie that scripts cannot read and other sites' pages cannot send; not the key itself."""
+    keyring = context().keyring
+    owner = keyring.owner_of(body.key)
+    token = keyring.sign_in(body.key) if owner else None
+    if owner is None or (owner != NOBODY and token is None):
         return invalid([FieldError("key", "not a key of this service, or one that was revoked")])
     response = jsonify(owner=owner)
-    response.set_cookie(
-        _COOKIE, body.key, max_age=_COOKIE_SECONDS, httponly=True, samesite="Strict", secure=request.is_secure
-    )
+    if token is not None:
+        lasts = int(SIGNED_IN_FOR.total_seconds())
+        response.set_cookie(_COOKIE, token, max_age=lasts, httponly=True, samesite="Strict", secure=request.is_secure)
     return response
 
 
-@blueprint.delete("", summary="Sign a browser out", responses={204: None})
+@blueprint.delete("", summary="Sign a browser out", responses={204: None, **documented(403)})
 def sign_out() -> Response:
-    """The cookie goes; the key stays what it is."""
+    """The cookie goes, and is worth nothing any more, wherever a copy of it is; the key stays what it is."""
+    token = request.cookies.get(_COOKIE)
+    if token is not None:
+        context().keyring.sign_out(token)
     response = Response(status=HTTPStatus.NO_CONTENT)
     response.delete_cookie(_COOKIE, httponly=True, samesite="Strict", secure=request.is_secure)
     return response
@@ -79,7 +84,7 @@ def owner() -> str:
 def _identify() -> Response | None:
     if not request.path.startswith("/v1/") or request.blueprint == blueprint.name:
         return None
-    found = context().keyring.owner_of(_key())
+    found = _owner()
     if found is None:
         return _refused()
     g.owner = found
@@ -88,15 +93,26 @@ def _identify() -> Response | None:
     return None
 
 
+def by_cookie() -> bool:
+    """Whether a request is somebody's by its cookie alone, which browsers send by themselves."""
+    return _key() is None and _COOKIE in request.cookies
+
+
+def _owner() -> str | None:
+    return context().keyring.owner_of(_key(), request.cookies.get(_COOKIE))
+
+
 def _key() -> str | None:
     header = request.headers.get("Authorization", "")
-    if header.lower().startswith(_SCHEME):
-        return header[len(_SCHEME) :].strip()
-    return request.cookies.get(_COOKIE)
+    return header[len(_SCHEME) :].strip() if header.lower().startswith(_SCHEME) else None
 
 
 def _refused() -> Response:
-    given = "This key is not one of this service, or was revoked." if _key() else "A key is needed."
+    given = "A key is needed."
+    if _key():
+        given = "This key is not one of this service, or was revoked."
+    elif by_cookie():
+        given = "This browser is not signed in any more."
     answer = problem(HTTPStatus.UNAUTHORIZED, f"{given} Send yours as 'Authorization: Bearer …'.")
     answer.headers["WWW-Authenticate"] = "Bearer"
     return answer

@@ -66,4 +66,4 @@ def adopt(session: Session, owner: str) -> int:
 
 def key_sha256(key: str) -> str:
     """What is stored of a key."""
-    return hashlib.sha256(key.encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()

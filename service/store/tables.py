@@ -190,6 +190,16 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class SignIn(Base):
+    """A browser that is signed in. sha256: of the token in its cookie; the token itself is nowhere."""
+
+    __tablename__ = "sign_ins"
+
+    sha256: Mapped[str] = mapped_column(String(_SHA256), primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), index=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class Unit(Base):
     """A piece of a job that one worker does in one go.
 

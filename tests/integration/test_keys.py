@@ -1,5 +1,6 @@
 """A service that asks for keys: nobody sees another's, and owners take turns."""
 
+import json
 import os
 import re
 import subprocess
@@ -11,7 +12,7 @@ import httpx
 import pytest
 
 from occluscope.client import ApiError, Client, Job
-from service.stack import running_stack
+from service.stack import Stack, running_stack
 from service.store.database import Database
 from service.store.migrate import migrate
 from tests.conftest import Keyed, encode, random_picture
@@ -37,7 +38,7 @@ def job(clients: tuple[Client, Client]) -> Job:
 
 @pytest.mark.parametrize(
     "headers",
-    [{}, {"Authorization": "Bearer occ_x"}, {"Authorization": "Basic eDp5"}, {"Cookie": "occluscope_key=occ_x"}],
+    [{}, {"Authorization": "Bearer occ_x"}, {"Authorization": "Basic eDp5"}, {"Cookie": "occluscope_sign_in=x"}],
 )
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/models", "/v1/analyses", f"/v1/artifacts/{'0' * 32}", "/v1/session"])
 def test_without_a_key_nothing_is_told(keyed: Keyed, path: str, headers: dict[str, str]) -> None:
@@ -143,10 +144,50 @@ def test_a_browser_signs_in_and_out(keyed: Keyed) -> None:
         cookie = answer.headers["set-cookie"]
         assert "HttpOnly" in cookie
         assert "SameSite=Strict" in cookie
+        assert keyed.keys["ben"] not in cookie
         assert browser.get("/v1/session").json() == {"owner": "ben"}
         assert browser.get("/v1/jobs").status_code == 200
-        assert browser.delete("/v1/session").status_code == 204
+        copied = dict(browser.cookies)
+        assert browser.delete("/v1/session", headers={"Origin": keyed.stack.url}).status_code == 204
         assert browser.get("/v1/jobs").status_code == 401
+        assert "not signed in any more" in httpx.get(f"{keyed.stack.url}/v1/jobs", cookies=copied).json()["detail"]
+    with Client(keyed.stack.url, api_key=keyed.keys["ben"]) as by_key:
+        by_key.jobs()
+
+
+def test_a_cookie_changes_something_only_from_our_own_pages(keyed: Keyed) -> None:
+    """Browsers send cookies by themselves; whoever has a key in hand sends it on purpose."""
+    other = f"/v1/jobs/{'0' * 32}"
+    with httpx.Client(base_url=keyed.stack.url) as browser:
+        browser.post("/v1/session", json={"key": keyed.keys["ben"]})
+        own, localhost = keyed.stack.url, keyed.stack.url.replace("127.0.0.1", "localhost")
+        for headers, status in (
+            ({}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Origin": "https://evil.example"}, 403),
+            ({"Origin": localhost}, 403),
+            ({"Origin": own, "Sec-Fetch-Site": "same-site"}, 403),
+            ({"Origin": own}, 404),
+            ({"Sec-Fetch-Site": "same-origin"}, 404),
+            ({"Authorization": f"Bearer {keyed.keys['ben']}"}, 404),
+        ):
+            answer = browser.delete(other, headers=headers)
+            assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json"), headers
+        policy = browser.get("/").headers["Content-Security-Policy"]
+        assert "base-uri 'none'" in policy
+        assert "form-action 'self'" in policy
+
+
+@pytest.mark.parametrize("key", ["\n", "a\u0000b", "\ud800", "x" * 200, "\u202e", "é" * 200])
+def test_no_key_however_odd_is_more_than_wrong(keyed: Keyed, stack: Stack, key: str) -> None:
+    body = json.dumps({"key": key})
+    headers = {"Content-Type": "application/json"}
+    with_keys = httpx.post(f"{keyed.stack.url}/v1/session", content=body, headers=headers)
+    assert with_keys.status_code == 422
+    without = httpx.post(f"{stack.url}/v1/session", content=body, headers=headers)
+    assert without.status_code in (200, 422)  # no text at all, or text; and nobody needs a key
+    assert "set-cookie" not in without.headers
+    assert with_keys.headers["Content-Type"] == "application/problem+json"
 
 
 def test_other_sites_pages_cannot_sign_in_or_act(keyed: Keyed) -> None:

@@ -94,7 +94,7 @@ def test_deleting_a_job_takes_its_results_and_nothing_else(database: Database, s
     assert counts(database) == {
         "images": 1, "jobs": 1, "job_images": 1, "units": 1, "artifacts": 2, "metrics": 1, "workers": 0,
         "kept_arrays": 0, "owners": 1, "tallies": 4, "api_keys": 0, "image_owners": 1, "deliveries": 0, "stages": 1,
-        "named_images": 0, "turns": 0,
+        "named_images": 0, "sign_ins": 0, "turns": 0,
     }  # fmt: skip
     with database.reading() as session:
         assert session.scalars(select(Artifact.job_id).distinct()).all() == [kept]
