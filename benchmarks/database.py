@@ -32,7 +32,7 @@ from service.store.keys import NOBODY, add_key
 from service.store.leases import claim_unit, next_expiry
 from service.store.migrate import migrate
 from service.store.scheduling import count_waiting, due_unit
-from service.store.tables import Artifact, Base, Job, JobImage, Metric, Owner, Unit, new_id
+from service.store.tables import Artifact, Base, Job, JobImage, Metric, Owner, Stage, Unit, new_id
 from tests.conftest import encode, random_picture
 
 RESULTS: Final = Path(__file__).parent / "results" / "database.json"
@@ -43,6 +43,7 @@ BUSIEST: Final = "owner 0"  # has every other job
 QUEUED: Final = 10_000  # of the jobs; as many wait while the rest have ended
 BATCH: Final = 2_000
 MODEL: Final = "efficientnet_lite0"
+TABLES: Final[tuple[type[Base], ...]] = (Job, JobImage, Stage, Unit, Artifact, Metric)
 
 
 @contextmanager
@@ -66,9 +67,9 @@ def fill(database: Database, jobs: int) -> None:
     image, _ = add_image(database, encode(random_picture(0)), NOBODY)
     began = now() - timedelta(days=30)
     with database.writing() as session:
-        session.execute(insert(Owner), [{"name": f"owner {n}", "served_at": began} for n in range(OWNERS)])
+        session.execute(insert(Owner), [{"name": f"owner {n}"} for n in range(OWNERS)])
     for start in range(0, jobs, BATCH):
-        rows: dict[type[Base], list[dict[str, Any]]] = {table: [] for table in (Job, JobImage, Unit, Artifact, Metric)}
+        rows: dict[type[Base], list[dict[str, Any]]] = {table: [] for table in TABLES}
         for number in range(start, min(start + BATCH, jobs)):
             _add_job(rows, number, number >= jobs - QUEUED, image.id, began + timedelta(seconds=20 * number))
         with database.writing() as session:
@@ -91,6 +92,10 @@ def _add_job(rows: dict[type[Base], list[dict[str, Any]]], number: int, waits: b
         "created_at": moment, "started_at": None if waits else moment, "finished_at": ended,
     })  # fmt: skip
     rows[JobImage].append({"job_id": job, "position": 0, "image_id": image})
+    rows[Stage].append({
+        "job_id": job, "role": "work", "model": MODEL, "position": 0, "units": 1, "still_open": int(waits), "failed": 0,
+        "steps_total": 169, "steps_done": 0 if waits else 169,
+    })  # fmt: skip
     rows[Unit].append({
         "id": unit, "job_id": job, "position": 0, "model": MODEL, "images": [image], "payload": {}, "owner": owner,
         "priority": number % 2, "submitted_at": moment, "queued_at": moment, "steps_total": 169,

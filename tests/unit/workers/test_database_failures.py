@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import create_engine, select, text
 from sqlalchemy.exc import DBAPIError
 
 from occluscope.analyses.contract import Unit as PlannedUnit
@@ -165,10 +165,12 @@ def test_a_wrong_statement_is_no_outage(database: Database) -> None:
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 def test_a_held_or_full_sqlite_is_an_outage(database: Database) -> None:
     path = str(database.engine.url.database)
-    impatient = Database(f"sqlite:///{path}?timeout=0.01")
+    impatient = create_engine(f"sqlite:///{path}", connect_args={"timeout": 0})
     with sqlite3.connect(path, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert is_outage(raised_by(impatient, "SELECT 1"))
+        with pytest.raises(DBAPIError) as raised, impatient.begin() as connection:
+            connection.execute(text("DELETE FROM tallies"))
+        assert is_outage(raised.value)
         other.execute("ROLLBACK")
     full = ("PRAGMA max_page_count = 1", "CREATE TABLE big (content)", "INSERT INTO big VALUES (zeroblob(10000000))")
     assert is_outage(raised_by(database, *full))
