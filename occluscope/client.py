@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, BinaryIO, Final, Self
 from uuid import uuid4
 
 import httpx
@@ -173,9 +173,12 @@ class Client:
         """Give the connections back."""
         self._http.close()
 
-    def upload(self, picture: Path | bytes) -> Image:
-        """Upload a picture from a file or from memory; the same bytes again give the same id."""
-        content = picture.read_bytes() if isinstance(picture, Path) else picture
+    def upload(self, picture: str | os.PathLike[str] | bytes | BinaryIO) -> Image:
+        """Upload a picture: a file's path, its bytes, or a file opened for bytes. The same bytes give the same id."""
+        if isinstance(picture, str | os.PathLike):
+            content = Path(picture).read_bytes()
+        else:
+            content = picture if isinstance(picture, bytes) else picture.read()
         return Image.model_validate(self._ask("POST", "/v1/images", files={"file": content}).json())
 
     def models(self) -> list[dict[str, Any]]:
@@ -194,14 +197,14 @@ class Client:
         self,
         analysis: str,
         model: str | Sequence[str],
-        images: Sequence[str],
+        images: str | Image | Sequence[str | Image],
         params: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         priority: str = "batch",
         *,
         webhook: str | None = None,
     ) -> Job:
-        """Submit a job on pictures given by id; it runs when a worker is free.
+        """Submit a job on pictures, or on one, as uploaded or by id; it runs when a worker is free.
 
         model: one, or several whose results are to be compared. priority: ``interactive`` has
         three turns of four while both wait, ``batch`` the fourth.
@@ -209,7 +212,9 @@ class Client:
         webhook: URL on the open Internet that is told when the job has ended.
         """
         which = {"model": model} if isinstance(model, str) else {"models": list(model)}
-        what = {"images": list(images), "params": dict(params or {}), "priority": priority}
+        pictures = [images] if isinstance(images, str | Image) else images
+        ids = [one.id if isinstance(one, Image) else one for one in pictures]
+        what = {"images": ids, "params": dict(params or {}), "priority": priority}
         told = {"webhook": webhook} if webhook else {}
         request = {"analysis": analysis, **which, **what, **told}
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex}

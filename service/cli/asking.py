@@ -21,8 +21,9 @@ from occluscope.errors import OccluscopeError
 from occluscope.report import Chapter, write_report
 
 _DEFAULT_MODEL: Final = "efficientnet_lite0"
-_console = Console()
-_errors = Console(stderr=True)
+# What is printed is text that people wrote, square brackets and all, and never rich's markup.
+_console = Console(markup=False)
+_errors = Console(stderr=True, markup=False)
 
 
 def submit(
@@ -61,7 +62,7 @@ def submit(
             written = write_report(client, output, _title(job), [Chapter(job.id, names=names)])
             _console.print(f"{len(written)} files; open {output / 'index.html'}")
     if job.state != "succeeded":
-        _errors.print(f"[red]{job.state}: {job.error}[/red]")
+        _errors.print(f"{job.state}: {job.error}", style="red")
         raise typer.Exit(1)
 
 
@@ -85,11 +86,21 @@ def jobs(
     _console.print(table)
 
 
-def show(job_id: Annotated[str, typer.Argument(help="A job's id.")]) -> None:
+def show(
+    job_id: Annotated[str, typer.Argument(help="A job's id.")],
+    as_json: Annotated[bool, typer.Option("--json", help="The job and its numbers as one JSON document.")] = False,
+) -> None:
     """Show a job and the numbers it gave."""
     with _client() as client:
         job = client.job(job_id)
-        _console.print_json(job.model_dump_json())
+        if as_json:
+            metrics = client.results(job_id).model_dump(mode="json")["metrics"]
+            _console.print_json(json.dumps({**job.model_dump(mode="json"), "metrics": metrics}))
+            return
+        facts = Table("field", "value")
+        for name, value in job.model_dump(mode="json").items():
+            facts.add_row(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+        _console.print(facts)
         names = {image: f"image-{number}" for number, image in enumerate(job.images, start=1)}
         _print_results(client.results(job_id), names)
 
@@ -143,7 +154,7 @@ def analyses() -> None:
     """List the analyses with their parameters and results."""
     with _client() as client:
         for analysis in client.analyses():
-            _console.print(f"[bold]{analysis['name']}[/bold]: {analysis['summary']}")
+            _console.print(f"{analysis['name']}: {analysis['summary']}")
             table = Table("parameter", "default", "meaning")
             for name, schema in analysis["parameters"]["properties"].items():
                 table.add_row(name, json.dumps(schema.get("default")), schema.get("description", ""))
@@ -187,7 +198,7 @@ def _client() -> Iterator[Client]:
         with Client() as client:
             yield client
     except OccluscopeError as error:
-        _errors.print(str(error), style="red", markup=False, highlight=False)
+        _errors.print(str(error), style="red", highlight=False)
         raise typer.Exit(1) from None
 
 

@@ -44,8 +44,10 @@ def test_submit_wait_and_write_the_results(stack: Stack, picture: Path, tmp_path
 def test_show_list_download_delete(stack: Stack, picture: Path, tmp_path: Path) -> None:
     job_id = run(stack, "submit", "occlusion", "--image", picture, "--param", "window=224").split()[0]
     assert job_id in run(stack, "jobs")
-    while '"succeeded"' not in run(stack, "show", job_id):
+    while '"succeeded"' not in run(stack, "show", job_id, "--json"):
         pass
+    assert json.loads(run(stack, "show", job_id, "--json"))["metrics"]
+    assert "{" not in run(stack, "show", job_id).split("results_version")[1]
     assert "max_drop" in run(stack, "show", job_id)
     printed = run(stack, "download", job_id, "--output", tmp_path / "results")
     assert "image-1-drop_map.npy" in printed
@@ -71,6 +73,7 @@ def test_models_and_analyses(stack: Stack) -> None:
     printed = run(stack, "analyses")
     assert "pixel_map" in printed
     assert "[32, 32]" in printed
+    assert "[height," in printed
 
 
 def test_errors_are_one_clear_message(stack: Stack, picture: Path, tmp_path: Path) -> None:
