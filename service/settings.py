@@ -59,8 +59,13 @@ class Settings(BaseSettings):
     )
     model_cache_bytes: Annotated[int, Field(ge=0)] | None = Field(
         default=None,
-        description="Memory for models that a worker keeps loaded, the least recently used goes first; "
-        "by default a quarter of the machine's memory, or half of the GPU's",
+        description="Memory for models that a worker keeps between units, with all that was prepared of them; the "
+        "least recently used goes first; by default a quarter of the machine's memory, or half of the GPU's",
+    )
+    worker_memory_bytes: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Most memory that a worker has between units; one that has more although it gave back what it "
+        "could ends, to be restarted; by default 3 GiB and, without a GPU, what its models may take",
     )
     worker_threads: Annotated[int, Field(ge=1)] | None = Field(
         default=None,

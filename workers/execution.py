@@ -32,6 +32,7 @@ from service.store.states import UnitRole
 from service.store.units import commit_unit, fail_unit, report_progress
 from workers.activity import Activity
 from workers.heartbeat import Heartbeat
+from workers.memory import end_in_order, is_within, memory_bound
 from workers.model_cache import ModelCache
 
 Preview = Callable[[], list[NamedResult]]
@@ -45,7 +46,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Executor:
-    """Runs units, one at a time, for one worker process."""
+    """Runs units, one at a time, for one worker process. end: asks that process to end, to be restarted."""
 
     def __init__(
         self,
@@ -55,7 +56,10 @@ class Executor:
         worker_id: str,
         heartbeat: Heartbeat,
         activity: Activity,
+        *,
+        end: Callable[[], None] = end_in_order,
     ) -> None:
+        self._end = end
         self._queue = queue
         self._config = config
         self._database = database
@@ -63,6 +67,7 @@ class Executor:
         self._heartbeat = heartbeat
         self._activity = activity
         self._models = ModelCache(config.model_cache_bytes)
+        self.memory_bound = config.worker_memory_bytes or memory_bound(self._models.limit_bytes)
         self.stopping = threading.Event()  # set when the worker was asked to end
 
     def run(self) -> None:
@@ -80,6 +85,22 @@ class Executor:
                 return
             with structlog.contextvars.bound_contextvars(job=claim.job_id, unit=claim.unit_id):
                 self._run_claimed(claim)
+        self._keep_to_memory()
+
+    def _keep_to_memory(self) -> None:
+        """Give memory back where there is too much of it; where that does not do, ask for another process."""
+        try:
+            self._models.settle()
+            if is_within(self.memory_bound):
+                return
+            self._models.clear()
+            if not is_within(self.memory_bound):
+                _log.warning(
+                    "worker ends, to be restarted: its memory is over its bound", bound_bytes=self.memory_bound
+                )
+                self._end()
+        except Exception:  # noqa: BLE001 - the unit is written; the next may go better
+            _log.exception("memory not looked after")
 
     def _claim(self) -> Claim | None:
         if self.stopping.is_set():

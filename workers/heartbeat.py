@@ -1,11 +1,8 @@
 """The heartbeat: says from a thread of its own that the worker lives, and renews the lease of its unit."""
 
-import resource
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Final
 
 import structlog
 import torch
@@ -16,8 +13,8 @@ from service.store.database import Database
 from service.store.leases import Claim, give_back_unit, renew_lease
 from service.store.workers import Pulse, forget_worker, note_worker
 from workers.consumption import consuming
+from workers.memory import resident_bytes
 
-_STATM: Final = Path("/proc/self/statm")
 _log = structlog.get_logger(__name__)
 
 
@@ -101,8 +98,3 @@ class Heartbeat:
         except Exception as error:  # noqa: BLE001 - /proc cannot be read, or the device has failed
             _log.warning("memory not measured", error=str(error))
         return Pulse(self._worker_id, self._device, consuming.is_set(), memory, gpu_memory)
-
-
-def resident_bytes() -> int:
-    """Memory of this process."""
-    return int(_STATM.read_text().split()[1]) * resource.getpagesize()

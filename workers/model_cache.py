@@ -1,39 +1,44 @@
 """Models kept loaded between units."""
 
-import os
 from collections import OrderedDict
-from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 import structlog
 import torch
 
+from occluscope.engine.holding import held_bytes
 from occluscope.models import card
 from occluscope.models.loading import LoadedModel, best_device, load
+from workers.memory import machine_bytes, resident_bytes
 
-_PREPARED: Final = 2  # weights as loaded, and once more as the exact engine lays them out
 _SHARE_OF_MEMORY: Final = 0.25
 _SHARE_OF_GPU: Final = 0.5
-_CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
+_GROWTH: Final = 64 * 2**20  # bytes; counting takes some 50 ms a model, so it is done when there is something to count
 
 _log = structlog.get_logger(__name__)
 
 
 class ModelCache:
-    """The models used last, as many as fit. limit_bytes: of their weights, by default a share of the memory there is.
+    """The models used last, as many as fit. limit_bytes: of all that they hold between units, by default a share of the
+    memory there is: weights, prepared networks with their plans and folded weights, half-precision copies.
 
-    The model asked for is loaded whatever its size.
+    The model asked for is loaded whatever its size; where its weights alone are over the limit, nothing else is kept.
     """
 
     def __init__(self, limit_bytes: int | None = None) -> None:
-        self._limit = share_of_memory() if limit_bytes is None else limit_bytes
+        self.limit_bytes = share_of_memory() if limit_bytes is None else limit_bytes
         self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._memory_when_counted = 0
 
     @property
     def names(self) -> list[str]:
         """Which are loaded, the one used longest ago first."""
         return list(self._loaded)
+
+    @property
+    def held_bytes(self) -> int:
+        """What all of them hold on their device."""
+        return model_bytes(*self._loaded.values())
 
     def get(self, name: str) -> LoadedModel:
         """A model, loaded now if it is not kept.
@@ -45,12 +50,17 @@ class ModelCache:
         """
         if name not in self._loaded:
             self._loaded[name] = load(card(name))
-            _log.info("model loaded", model=name, bytes=weight_bytes(self._loaded[name]))
+            _log.info("model loaded", model=name, bytes=model_bytes(self._loaded[name]))
+            self._memory_when_counted = 0
         self._loaded.move_to_end(name)
-        while len(self._loaded) > 1 and sum(map(weight_bytes, self._loaded.values())) > self._limit:
-            evicted, _ = self._loaded.popitem(last=False)
-            _log.info("model evicted", model=evicted)
+        self._keep_to_limit()
         return self._loaded[name]
+
+    def settle(self) -> None:
+        """After a unit: forget its pictures, and let models go until the rest holds no more than the limit."""
+        for model in self._loaded.values():
+            model.forget_pictures()
+        self._keep_to_limit()
 
     def clear(self) -> None:
         """Let all go, as after running out of memory."""
@@ -58,11 +68,23 @@ class ModelCache:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
+    def _keep_to_limit(self) -> None:
+        if _memory() < self._memory_when_counted + _GROWTH:
+            return
+        while self._loaded and (held := self.held_bytes) > self.limit_bytes:
+            if len(self._loaded) == 1:
+                (model,) = self._loaded.values()
+                model.forget_prepared()
+                _log.info("prepared networks let go", model=model.card.name, held_bytes=held)
+                break
+            evicted, _ = self._loaded.popitem(last=False)
+            _log.info("model evicted", model=evicted, held_bytes=held)
+        self._memory_when_counted = _memory()
 
-def weight_bytes(model: LoadedModel) -> int:
-    """What a model's parameters and buffers take, prepared copies included."""
-    tensors = [*model.module.parameters(), *model.module.buffers()]
-    return _PREPARED * sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+def model_bytes(*models: LoadedModel) -> int:
+    """What models hold on their device: weights, prepared networks, plans, copies; what they share counted once."""
+    return held_bytes(*models).get(best_device().type, 0)
 
 
 def share_of_memory() -> int:
@@ -70,7 +92,9 @@ def share_of_memory() -> int:
     device = best_device()
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory * _SHARE_OF_GPU)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    with suppress(OSError, ValueError):  # where there is no such limit
-        memory = min(memory, int(_CGROUP_LIMIT.read_text()))
-    return int(memory * _SHARE_OF_MEMORY)
+    return int(machine_bytes() * _SHARE_OF_MEMORY)
+
+
+def _memory() -> int:
+    """Memory that the device's tensors take, or more; bytes."""
+    return torch.cuda.memory_allocated() if best_device().type == "cuda" else resident_bytes()

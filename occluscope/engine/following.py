@@ -58,6 +58,11 @@ class Followed:
         """What follows the module; none where it is run by whole passes."""
         return self._network
 
+    def forget_picture(self) -> None:
+        """Let go what is kept of the last picture."""
+        if self._network:
+            self._network.forget_picture()
+
     @property
     def passes(self) -> float:
         """Whole passes' worth of multiplications since it was set to zero."""

@@ -126,6 +126,11 @@ class IncrementalNetwork:
         with torch.inference_mode():
             self._prepared(picture[None].contiguous(memory_format=torch.channels_last))
 
+    def forget_picture(self) -> None:
+        """Let go what is kept of the last picture: most of the memory that a prepared network holds."""
+        if self._plans is not None:
+            self._plans[1].empty()
+
     def _kept(self, picture: Tensor) -> tuple[Tensor, list[Any]]:
         """The picture as a batch of one, and the unoccluded values of all steps."""
         with torch.inference_mode():

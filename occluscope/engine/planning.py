@@ -73,6 +73,14 @@ class Kept:
         for buffer in self.buffers.values():
             buffer.make(values[buffer.step])
 
+    def empty(self) -> None:
+        """Let the picture's values go; plans stay, and the next picture is filled in as any further one."""
+        self.values = ()
+        self.is_filled = False
+        self._sums.clear()
+        for buffer in self.buffers.values():
+            buffer.rows = None
+
     def begin_batch(self) -> None:
         """Forget the rectangles of the batch before."""
         for buffer in self.buffers.values():

@@ -60,6 +60,18 @@ class LoadedModel:
         dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
         return LoadedModel(self.card, copy.deepcopy(self.module).to(dtype), self.device, dtype)
 
+    def forget_pictures(self) -> None:
+        """Let go what prepared networks keep of their last pictures; the next picture is as fast as any."""
+        for network in self._networks.values():
+            network.forget_picture()
+        if "half" in self.__dict__:  # as `cached_property` keeps it
+            self.half.forget_pictures()
+
+    def forget_prepared(self) -> None:
+        """Let go prepared networks and the half-precision copy; they are made anew when asked for."""
+        self._networks.clear()
+        self.__dict__.pop("half", None)
+
     def _channels(self, values: Sequence[float]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device).view(3, 1, 1)
 

@@ -26,7 +26,7 @@ from service.store.tables import Artifact, Job, Unit, Worker
 from tests.conftest import encode, random_picture
 from tests.parts import wait_until
 from tests.unit.store.conftest import given
-from workers import heartbeat as heartbeats
+from workers import memory
 from workers.activity import Activity
 from workers.execution import Executor
 from workers.heartbeat import Heartbeat
@@ -200,7 +200,7 @@ def test_a_claim_that_breaks_leaves_the_unit_queued(database: Database, executor
 def test_a_heart_beats_on_where_memory_cannot_be_read(
     database: Database, config: Settings, job_id: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(heartbeats, "_STATM", tmp_path / "gone")
+    monkeypatch.setattr(memory, "_STATM", tmp_path / "gone")
     heart = Heartbeat(database, config, "w", "CPU")
     with database.writing() as session:
         claim = claim_unit(session, unit_of(database, job_id).id, "w", config.lease_seconds)
@@ -244,3 +244,21 @@ def test_a_broker_that_answers_with_errors_ends_no_announcement_in_an_exception(
     assert run(lambda *_: given(7)).state == "succeeded"
     with database.reading() as session:
         assert session.scalar(text("SELECT count(*) FROM artifacts")) == 2
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("bound", "ends"), [(1, 1), (2**40, 0)])
+def test_a_worker_over_its_bound_of_memory_ends_after_its_unit_and_loses_none(
+    database: Database, job_id: str, monkeypatch: pytest.MonkeyPatch, bound: int, ends: int
+) -> None:
+    config = Settings(broker_url=NOWHERE, broker_timeout_seconds=0.1, worker_memory_bytes=bound)
+    asked: list[str] = []
+    heart = Heartbeat(database, config, "w", "CPU")
+
+    def end() -> None:
+        asked.append(unit_of(database, job_id).state)
+
+    monkeypatch.setattr(analyses, "compute", lambda _name: lambda *_: given(7))
+    Executor(config, database, Queue(config), "w", heart, Activity(), end=end).run()
+    assert asked == ["succeeded"] * ends
+    assert unit_of(database, job_id).state == "succeeded"
