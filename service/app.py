@@ -10,6 +10,7 @@ from flask_openapi3 import Info, OpenAPI
 
 from occluscope import __version__
 from service.api import analyses, artifacts, auth, health, images, jobs, metrics, models, requests, webhooks
+from service.api.bodies import ApiRequest
 from service.api.context import KEY, Context, context
 from service.api.problems import Problem, documented, invalid_request, problem, register
 from service.keyring import Keyring
@@ -41,16 +42,16 @@ def create_app(config: Settings | None = None) -> OpenAPI:
         responses=documented(422, 500, 503),
         static_folder=None,
     )
+    app.request_class = ApiRequest
     app.config.update(MAX_CONTENT_LENGTH=config.max_body_bytes)
     app.json.sort_keys = False  # type: ignore[attr-defined]
     database, queue = Database(config.database_url), Queue(config)
     app.extensions[KEY] = Context(config, database, queue, Announcer(queue), Keyring(database))
-    register(app, config.max_body_bytes)
+    register(app)
     requests.register(app)  # before anything that may refuse one
     app.before_request(refuse_other_hosts)
     app.before_request(refuse_other_sites)
     auth.register(app)
-    app.before_request(jobs.checked_json)
     app.after_request(harden)
     for module in (images, models, analyses, jobs, artifacts, webhooks, auth, health, metrics):
         app.register_api(module.blueprint)

@@ -29,7 +29,9 @@ blueprint = APIBlueprint("session", __name__, url_prefix="/v1/session", abp_tags
 class KeyForm(Strict):
     """What signs a browser in."""
 
-    key: str = Field(description="A key, as `occluscope keys add` gave it", min_length=1, max_length=200)
+    key: str = Field(
+        description="A key, as `occluscope keys add` gave it", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$"
+    )
 
 
 class SessionView(BaseModel):

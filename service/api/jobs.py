@@ -1,7 +1,6 @@
 """``/v1/jobs``: submit, show, list, delete, and what they gave."""
 
 import hashlib
-import json
 from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
@@ -380,19 +379,3 @@ def _metric(metric: Metric) -> dict[str, Any]:
         unit=metric.unit,
         image=metric.image_id,
     ).model_dump()
-
-
-def checked_json() -> Response | None:
-    """Refuse a body that is no JSON before anything reads it; its message says where it breaks."""
-    if request.method != "POST" or request.endpoint != f"{blueprint.name}.{submit.__name__}":
-        return None
-    if not request.is_json:
-        return problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Send the job as application/json.")
-    request.max_content_length = context().settings.max_json_bytes
-    try:
-        json.loads(request.get_data())
-    except RecursionError:
-        return problem(HTTPStatus.BAD_REQUEST, "The request's JSON is nested too deeply.")
-    except ValueError as error:
-        return problem(HTTPStatus.BAD_REQUEST, f"The request's body is no JSON: {error}.")
-    return None

@@ -6,13 +6,15 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
-from flask import Flask, Response, make_response
+from flask import Flask, Response, make_response, request
 from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.routing import RequestRedirect
 
 from occluscope.analyses.contract import field_errors
 from occluscope.errors import FieldError, InvalidInputError
+from service.api.bodies import broken_limit
 from service.large_pictures import TooManyLargePicturesError
 from service.store.database import is_disk_full
 
@@ -86,8 +88,9 @@ def documented(*statuses: int) -> dict[int | str, Any]:
     }
 
 
-def register(app: Flask, max_body_bytes: int) -> None:
+def register(app: Flask) -> None:
     """Answer every error of the app with a problem."""
+    app.before_request(_no_redirection)
     app.register_error_handler(TooManyLargePicturesError, _too_many_large_pictures)
 
     @app.errorhandler(InvalidInputError)
@@ -96,8 +99,7 @@ def register(app: Flask, max_body_bytes: int) -> None:
 
     @app.errorhandler(RequestEntityTooLarge)
     def _too_large(_error: RequestEntityTooLarge) -> Response:
-        message = f"The request's body is over its limit ({max_body_bytes:,} bytes; less for JSON)."
-        return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message)
+        return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, broken_limit(request))
 
     @app.errorhandler(HTTPException)
     def _http(error: HTTPException) -> Response:
@@ -127,6 +129,11 @@ def register(app: Flask, max_body_bytes: int) -> None:
     def _unexpected(error: Exception) -> Response:
         _log.exception("unexpected error", error=type(error).__name__)
         return problem(HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here; it has been logged.")
+
+
+def _no_redirection() -> Response | None:
+    """Each resource has one address; another spelling of it, with a slash more, is none."""
+    return not_found("address") if isinstance(request.routing_exception, RequestRedirect) else None
 
 
 def _too_many_large_pictures(_error: TooManyLargePicturesError) -> Response:

@@ -1,0 +1,49 @@
+"""The app in this process, on a database of its own, without a broker."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from flask.testing import FlaskClient
+from flask_openapi3 import OpenAPI
+
+from service.app import create_app
+from service.settings import Settings
+from service.store.database import Database
+from service.store.keys import add_key
+from service.store.migrate import migrate
+
+
+@dataclass(frozen=True)
+class Served:
+    """An app. key: its owner's, if it asks for one."""
+
+    app: OpenAPI
+    database: Database
+    key: str | None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"} if self.key else {}
+
+    def client(self) -> FlaskClient:
+        return self.app.test_client()
+
+
+@pytest.fixture(scope="module", params=["open", "keyed"])
+def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One that asks nobody for a key, and one that asks everybody."""
+    url = f"sqlite:///{tmp_path_factory.mktemp('served') / 'store.db'}"
+    database = Database(url)
+    migrate(database)
+    key = None
+    if request.param == "keyed":
+        with database.writing() as session:
+            key = add_key(session, "ada")
+    handlers, level = logging.getLogger().handlers, logging.getLogger().level
+    app = create_app(Settings(database_url=url, broker_url="redis://127.0.0.1:9/0", broker_timeout_seconds=0.1))
+    logging.getLogger().handlers = handlers  # pytest's own
+    logging.getLogger().setLevel(level)
+    yield Served(app, database, key)
+    database.close()
