@@ -28,9 +28,8 @@ def _known_depths(layers: tuple[str | float, ...]) -> tuple[str | float, ...]:
 
 
 Layers = Annotated[
-    tuple[str | float | int, ...],
+    Annotated[tuple[str | float | int, ...], Field(min_length=1, max_length=MAX_LAYERS)],
     BeforeValidator(_as_tuple),
-    Field(min_length=1, max_length=MAX_LAYERS),
     AfterValidator(_known_depths),
 ]
 

@@ -74,6 +74,11 @@ def _families(given: Any) -> Any:
     return tuple({"family": one} if isinstance(one, str) else one for one in listed)
 
 
+def _with_plain_names(schema: dict[str, Any]) -> None:
+    """Publish that a family may be given by its name alone."""
+    schema["items"] = {"anyOf": [{"type": "string", "enum": list(FAMILIES)}, schema["items"]]}
+
+
 def _each_once(families: tuple[ChosenFamily, ...]) -> tuple[ChosenFamily, ...]:
     names = [one.family for one in families]
     for name in names:
@@ -86,11 +91,11 @@ class InvarianceParameters(Parameters):
     """What can be set."""
 
     families: Annotated[
-        tuple[ChosenFamily, ...],
+        Annotated[tuple[ChosenFamily, ...], Field(min_length=1, max_length=len(FAMILIES))],
         BeforeValidator(_families),
-        Field(min_length=1, max_length=len(FAMILIES)),
         AfterValidator(_each_once),
     ] = Field(
+        json_schema_extra=_with_plain_names,
         default=tuple(
             ChosenFamily(family=name) for name in ("translate_x", "translate_y", "scale", "rotate", "brightness")
         ),
