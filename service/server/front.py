@@ -1,7 +1,8 @@
 """The ASGI application in front of the WSGI one: takes bodies in, within limits, before a thread sees the request.
 
 Threads are few, and one that waited for a slow sender or reader would be one less for everybody. Here the event loop
-waits for them: a thread gets a request once it is whole, and gives its answer whole.
+waits for them: a thread gets a request once it is whole, and gives its answer whole. Requests that decode or draw
+pictures may take seconds each, so they have half of the threads and wait for those here too.
 """
 
 import asyncio
@@ -13,12 +14,13 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import IO, Any, Final, cast
+from urllib.parse import unquote_to_bytes
 
 import structlog
 
 from service.api.problems import MEDIA_TYPE
 from service.server import limits
-from service.server.protocol import ABORT, problem_body
+from service.server.protocol import ABORT, GONE, problem_body
 from service.server.wsgi import Answer, Application, ask, environment
 from service.settings import Settings
 
@@ -33,11 +35,14 @@ _log = structlog.get_logger(__name__)
 
 
 class RefusedError(Exception):
-    """A request that is answered here. rest: whether to read on for a while, so that its sender hears the answer."""
+    """A request that is answered here.
 
-    def __init__(self, status: HTTPStatus, detail: str, *, rest: bool = False) -> None:
+    rest: whether to read on for a while, so that its sender hears the answer. again: seconds until it may come again.
+    """
+
+    def __init__(self, status: HTTPStatus, detail: str, *, rest: bool = False, again: int | None = None) -> None:
         super().__init__(detail)
-        self.status, self.detail, self.rest = status, detail, rest
+        self.status, self.detail, self.rest, self.again = status, detail, rest, again
 
 
 @dataclass
@@ -56,6 +61,7 @@ class Front:
         self._application = application
         self._config = config
         self._threads = ThreadPoolExecutor(config.api_threads, thread_name_prefix="api")
+        self._of_pictures = asyncio.Semaphore(max(config.api_threads // 2, 1))
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,7 +79,7 @@ class Front:
         try:
             async with asyncio.timeout(limits.BODY_SECONDS):
                 stranger = await self._take_in(scope, receive, body)
-            answer = stranger or await self._ask(scope, body.file, body.length)
+            answer = stranger or await self._ask_in_turn(scope, body)
             await _send(scope, send, answer, last=stranger is not None)
         except TimeoutError:
             detail = f"The request's body did not come within {limits.BODY_SECONDS:g} seconds."
@@ -112,7 +118,7 @@ class Front:
                     return refusal
                 known = True
             if self._held_bytes + len(piece) > limits.HELD_BYTES:
-                raise RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "Too much is being uploaded just now; try again.")
+                raise _busy("Too much is being uploaded just now; try again.", rest=True)
             self._held_bytes += len(piece)
             body.counted += len(piece)
             body.file.write(piece)
@@ -135,6 +141,30 @@ class Front:
         with tempfile.SpooledTemporaryFile() as nothing:
             answer = await self._ask(question, cast("IO[bytes]", nothing), 0)
         return answer if answer.status >= HTTPStatus.BAD_REQUEST else None
+
+    async def _ask_in_turn(self, scope: Scope, body: _Body) -> Answer:
+        """Ask; a request for or with a picture once one of the threads for those is free.
+
+        Raises
+        ------
+        RefusedError
+            None became free in time.
+        _GoneError
+            Its sender did not wait for it.
+        """
+        if not _has_picture(scope):
+            return await self._ask(scope, body.file, body.length)
+        try:
+            async with asyncio.timeout(limits.PICTURES_SECONDS):
+                await self._of_pictures.acquire()
+        except TimeoutError:
+            raise _busy("Too many pictures are worked on just now; try again.") from None
+        try:
+            if scope["state"][GONE]():
+                raise _GoneError
+            return await self._ask(scope, body.file, body.length)
+        finally:
+            self._of_pictures.release()
 
     async def _ask(self, scope: Scope, body: IO[bytes], length: int) -> Answer:
         environ = environment(scope, body, length)
@@ -196,6 +226,12 @@ async def _live(receive: Receive, send: Send) -> None:
             return
 
 
+def _has_picture(scope: Scope) -> bool:
+    """Whether a picture may have to be decoded or drawn for it."""
+    path = unquote_to_bytes(scope["raw_path"])
+    return path.startswith(b"/v1/artifacts/") or (scope["method"] == "POST" and path.startswith(b"/v1/images"))
+
+
 def _announced(scope: Scope) -> int | None:
     """How long the body says that it is."""
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
@@ -207,6 +243,12 @@ def _too_large(most: int, *, rest: bool) -> RefusedError:
     return RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, rest=rest)
 
 
+def _busy(message: str, *, rest: bool = False) -> RefusedError:
+    return RefusedError(HTTPStatus.SERVICE_UNAVAILABLE, message, rest=rest, again=limits.AGAIN_SECONDS)
+
+
 def _refusal(refused: RefusedError) -> Answer:
-    body = problem_body(refused.status, refused.detail)
-    return Answer(refused.status.value, [(b"content-type", MEDIA_TYPE.encode())], [body])
+    headers = [(b"content-type", MEDIA_TYPE.encode())]
+    if refused.again is not None:
+        headers.append((b"retry-after", str(refused.again).encode()))
+    return Answer(refused.status.value, headers, [problem_body(refused.status, refused.detail)])

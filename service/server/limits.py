@@ -13,5 +13,7 @@ SESSION_BYTES: Final = 4 * 2**10  # of a body that signs a browser in
 STRANGERS_BYTES: Final = 64 * 2**10  # of a body that is read before it is known whose it is
 IN_MEMORY_BYTES: Final = 2**20  # of one body; what is more waits in a temporary file
 HELD_BYTES: Final = 2**30  # of all bodies that are on their way
+PICTURES_SECONDS: Final = 60.0  # that a whole request waits for one of the threads that decode and draw pictures
+AGAIN_SECONDS: Final = 5  # after which who was refused for want of room may ask again
 CONNECTIONS: Final = 2000  # at once
 CHUNK_BYTES: Final = 256 * 2**10  # of an answer, sent at once

@@ -11,6 +11,7 @@ from service.api.problems import MEDIA_TYPE, Problem
 from service.server import limits
 
 ABORT = "abort"  # of a request's state: closes its connection at once, whatever is still to be sent
+GONE = "gone"  # of a request's state: tells whether its connection is closed
 
 
 class GuardedProtocol(HttpToolsProtocol):
@@ -48,6 +49,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """A request's first byte."""
         super().on_message_begin()
         self.scope["state"][ABORT] = self.transport.abort
+        self.scope["state"][GONE] = self.transport.is_closing
 
     def on_headers_complete(self) -> None:
         """From here on the application looks at the clock."""

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 
 from service.server import limits
 from service.store.database import Database
 from service.store.keys import add_key
+from tests.conftest import encode
 from tests.parts import COMMAND, free_port, wait_until
 
 MEDIA_TYPE = "application/problem+json"
@@ -195,6 +197,28 @@ def test_who_does_not_read_the_answer_takes_no_thread(api: Api) -> None:
 def _send_all(connection: socket.socket, content: bytes) -> None:
     with suppress(OSError):  # closed at the end of the test
         connection.sendall(content)
+
+
+def test_large_pictures_hold_up_only_each_other(api: Api) -> None:
+    """More than there are threads, each a second's work or more: other calls are answered while they wait."""
+    large = encode(Image.new("RGBA", (8000, 8000), (200, 30, 60, 128)))
+
+    def upload(number: int) -> int:
+        # What follows a PNG's end is not read: each is another file with the same pixels.
+        file = {"file": large + number.to_bytes()}
+        return httpx.post(f"{api.url}/v1/images", files=file, headers=api.headers, timeout=120).status_code
+
+    with ThreadPoolExecutor(10) as threads, httpx.Client(base_url=api.url, headers=api.headers, timeout=120) as client:
+        uploads = [threads.submit(upload, number) for number in range(10)]
+
+        def ended() -> int:
+            return sum(one.done() for one in uploads)
+
+        while (before := ended()) < len(uploads):
+            for path in ("/v1/jobs", "/healthz"):
+                assert client.get(path).status_code == 200
+            assert ended() - before <= 4  # of ten, while two small answers came
+        assert [one.result() for one in uploads] == [201] * len(uploads)
 
 
 @pytest.mark.parametrize(("host", "status"), [
