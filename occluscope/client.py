@@ -26,6 +26,8 @@ from occluscope.results.variant import ONLY, Variant
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _FIRST_POLL_SECONDS: Final = 0.1
 _LONGEST_POLL_SECONDS: Final = 1.0
+_MOST_TRIES: Final = 5  # of what the service has no room for just now
+_LONGEST_RETRY_SECONDS: Final = 30.0
 
 
 WireVariant = Annotated[Variant, BeforeValidator(Variant.from_json), PlainSerializer(Variant.to_json)]
@@ -152,7 +154,8 @@ class Client:
     url: its address, by default ``OCCLUSCOPE_URL`` or port 8000 on this machine. api_key: whose jobs these are, by
     default ``OCCLUSCOPE_API_KEY``; not needed where the service has no keys.
 
-    Every method raises `ApiError` when the service refuses and `UnreachableError` when none answers.
+    Every method raises `ApiError` when the service refuses and `UnreachableError` when none answers. A service that is
+    too busy for a picture (503) is asked again when it says so, up to five times in all.
     """
 
     def __init__(self, url: str | None = None, timeout_seconds: float = 30.0, api_key: str | None = None) -> None:
@@ -179,7 +182,7 @@ class Client:
             content = Path(picture).read_bytes()
         else:
             content = picture if isinstance(picture, bytes) else picture.read()
-        return Image.model_validate(self._ask("POST", "/v1/images", files={"file": content}).json())
+        return Image.model_validate(self._ask_again("POST", "/v1/images", files={"file": content}).json())
 
     def models(self) -> list[dict[str, Any]]:
         """Every model: name, source, input size, number of classes."""
@@ -284,7 +287,7 @@ class Client:
 
         options: of the picture: ``overlay=1``, ``alpha``, ``colormap``, ``size``.
         """
-        return self._ask("GET", artifact.href, params={"format": format, **options}).content
+        return self._ask_again("GET", artifact.href, params={"format": format, **options}).content
 
     def save_results(self, job_id: str, folder: Path, names: Mapping[str, str] | None = None) -> list[Path]:
         """Write a job's results: every result in every format it has, its overlay, and ``metrics.json``.
@@ -312,13 +315,29 @@ class Client:
         (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
         return [*written, folder / "metrics.json"]
 
+    def _ask_again(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """As `_ask`, for what may be asked twice; after a 503, once the seconds of its ``Retry-After`` have passed."""
+        for _ in range(_MOST_TRIES - 1):
+            response = self._request(method, path, **options)
+            pause = response.headers.get("Retry-After", "")
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE or not pause.isdecimal():
+                return self._succeeded(response)
+            time.sleep(min(float(pause), _LONGEST_RETRY_SECONDS))
+        return self._ask(method, path, **options)
+
     def _ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self._succeeded(self._request(method, path, **options))
+
+    def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
-            response = self._http.request(method, path, **options)
+            return self._http.request(method, path, **options)
         except httpx.TransportError as error:
             raise UnreachableError(
                 f"no answer from {self.url} ({type(error).__name__}); is the service running?"
             ) from error
+
+    @staticmethod
+    def _succeeded(response: httpx.Response) -> httpx.Response:
         if response.is_success:
             return response
         try:
