@@ -24,7 +24,7 @@ from service.store.database import Database
 from service.store.leases import end_leases_of
 from service.store.migrate import migrate
 from service.store.workers import worker_prefix
-from service.supervision import Part, stop
+from service.supervision import Part, private, stop
 
 START_SECONDS: Final = 90.0  # a worker imports torch before it says that it is there
 _GRACE_SECONDS: Final = 2.0  # on top of what a part takes to drain, before it is killed
@@ -84,7 +84,6 @@ def running_stack(state_dir: Path, port: int = 0, workers: int = 1, **overrides:
     with ExitStack() as cleanup:
         cleanup.enter_context(_signals_as_interrupts())
         state_dir = state_dir.resolve()
-        cleanup.callback(os.umask, os.umask(0o077))  # webhooks' secrets lie there: what is made is for this user alone
         _make_private(state_dir)
         cleanup.enter_context(_lock(state_dir))
         listener = cleanup.enter_context(_listener(port))
@@ -240,7 +239,7 @@ def _listener(port: int) -> Iterator[socket.socket]:
 
 
 def _make_private(state_dir: Path) -> None:
-    """The folders, closed to other users."""
+    """The folders, closed to other users: webhooks' secrets lie there."""
     (state_dir / "logs").mkdir(parents=True, exist_ok=True)
     try:
         state_dir.chmod(0o700)
@@ -253,7 +252,7 @@ def _make_private(state_dir: Path) -> None:
 @contextmanager
 def _lock(state_dir: Path) -> Iterator[IO[str]]:
     """Two services on one state folder would fight over it."""
-    with (state_dir / "lock").open("w") as lock:
+    with open(state_dir / "lock", "w", opener=private) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
+_UMASK: Final = 0o077  # what parts make is for this user alone
 _LONG_LIFE_SECONDS: Final = 10.0  # a part that lived as long is started again at once
 _FIRST_DELAY_SECONDS: Final = 1.0  # otherwise after a pause, twice as long each time
 _LONGEST_DELAY_SECONDS: Final = 30.0
@@ -38,7 +39,7 @@ class Part:
 
     def start(self) -> None:
         """Start it in a session of its own, so that a terminal's Ctrl-C reaches only us and we stop it in order."""
-        with self.log.open("ab") as log:
+        with open(self.log, "ab", opener=private) as log:
             self.process = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
@@ -46,6 +47,7 @@ class Part:
                 stderr=subprocess.STDOUT,
                 env=self.environment,
                 pass_fds=self.pass_fds,
+                umask=_UMASK,
                 cwd=self.folder,
                 start_new_session=True,
                 preexec_fn=_end_with_parent(os.getpid()),  # noqa: PLW1509 - the supervisor has no threads
@@ -84,6 +86,11 @@ class Part:
         with suppress(OSError):  # no space for a copy: what was there is lost, and space is free again
             shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))
         os.truncate(self.log, 0)
+
+
+def private(path: str, flags: int) -> int:
+    """Open a file for this user alone, where it is made by that (an `opener` of `open`)."""
+    return os.open(path, flags, 0o600)
 
 
 def stop(parts: Sequence[Part]) -> None:
