@@ -7,7 +7,6 @@
 'succeeded'
 """
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -289,31 +288,17 @@ class Client:
         """
         return self._ask_again("GET", artifact.href, params={"format": format, **options}).content
 
-    def save_results(self, job_id: str, folder: Path, names: Mapping[str, str] | None = None) -> list[Path]:
-        """Write a job's results: every result in every format it has, its overlay, and ``metrics.json``.
+    def save_results(
+        self, job_id: str, folder: str | os.PathLike[str], names: Mapping[str, str] | None = None
+    ) -> list[Path]:
+        """Write a job's results: every result in every format it has, its overlay, ``metrics.json``, ``index.html``.
 
         names: what to call each picture, by id; by default image-1, image-2, … in the job's order.
-        Returns the files written.
+        Several files are fetched at once. Returns those written; the page that shows them is the last.
         """
-        job = self.job(job_id)
-        if names is None:
-            names = {image: f"image-{number}" for number, image in enumerate(job.images, start=1)}
-        folder.mkdir(parents=True, exist_ok=True)
-        results = self.results(job_id)
-        written = []
-        for artifact in results.artifacts:
-            if artifact.preview:
-                continue
-            stem = file_stem(artifact, job, names)
-            contents = {f"{stem}.{form}": self.download(artifact, form) for form in artifact.formats}
-            if artifact.on_picture:
-                contents[f"{stem}-overlay.png"] = self.download(artifact, "png", overlay=1)
-            for name, content in contents.items():
-                (folder / name).write_bytes(content)
-                written.append(folder / name)
-        metrics = [{**metric.model_dump(), "image": names.get(metric.image or "")} for metric in results.metrics]
-        (folder / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-        return [*written, folder / "metrics.json"]
+        from occluscope.report import Chapter, write_report  # which needs this module
+
+        return write_report(self, Path(folder), None, [Chapter(job_id, names=names or {})])
 
     def _ask_again(self, method: str, path: str, **options: Any) -> httpx.Response:
         """As `_ask`, for what may be asked twice; after a 503, once the seconds of its ``Retry-After`` have passed."""
@@ -347,16 +332,3 @@ class Client:
         except (ValueError, KeyError, TypeError):
             raise ApiError(response.status_code, f"the service answered {response.status_code}") from None
         raise ApiError(response.status_code, detail, errors)
-
-
-def file_stem(artifact: Artifact, job: Job, names: Mapping[str, str]) -> str:
-    """What `Client.save_results` calls a result's files, without the ending. names: of the job's pictures, by id."""
-    model = artifact.model if len(job.models) > 1 else None
-    picture = names[artifact.image] if artifact.image else None
-    return "-".join(part for part in (picture, artifact.name, model, _file_name(str(artifact.variant))) if part)
-
-
-def _file_name(text: str) -> str:
-    """Letters, digits and underscores, one hyphen for all between them: ``48×48 · tripod`` → ``48-48-tripod``."""
-    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter == "_") else " " for letter in text)
-    return "-".join(kept.split())

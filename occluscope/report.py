@@ -1,14 +1,19 @@
 """Jobs' results in one folder, with an ``index.html`` that tells them and opens without a server."""
 
+import json
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from occluscope.client import Artifact, Client, Job, Metric, Results, file_stem
+from occluscope.client import Artifact, Client, Job, Metric, Results
+from occluscope.file_names import METRICS, PAGE, file_names, file_stems
+
+_FETCHED_AT_ONCE: Final = 4  # files; the service draws them beside what else it is asked
 
 
 @dataclass(frozen=True)
@@ -25,41 +30,77 @@ class Chapter:
     shown: Sequence[str] | None = None
 
 
-def write_report(client: Client, folder: Path, title: str, chapters: Sequence[Chapter]) -> list[Path]:
+def write_report(client: Client, folder: Path, title: str | None, chapters: Sequence[Chapter]) -> list[Path]:
     """Save each job's results and write ``index.html`` over them; several jobs each in a folder of its own.
 
-    Returns the files written.
+    title: of the page; by default what the first job does. Returns the files written, the page last.
     """
     analyses = {analysis["name"]: analysis for analysis in client.analyses()}
     written: list[Path] = []
     told = []
     for number, chapter in enumerate(chapters, start=1):
         job = client.job(chapter.job_id)
-        names = dict(chapter.names) or {image: f"image-{place}" for place, image in enumerate(job.images, start=1)}
+        title = title or f"{job.analysis.capitalize()} of {', '.join(job.models)}"
+        numbered = {image: f"image-{place}" for place, image in enumerate(job.images, start=1)}
+        names = {**numbered, **chapter.names}
         below = f"{number}-{job.analysis}/" if len(chapters) > 1 else ""
-        written += client.save_results(job.id, folder / below, names)
-        told.append(_told(job, client.results(job.id), analyses[job.analysis], chapter, names, below))
+        found = client.results(job.id)  # once: while the job runs there are others at each look
+        results = Results(metrics=found.metrics, artifacts=[one for one in found.artifacts if not one.preview])
+        stems = file_stems(results.artifacts, job, names)
+        written += _save(client, results, folder / below, names, stems)
+        stems = {which: below + stem for which, stem in stems.items()}
+        told.append(_told(job, results, analyses[job.analysis], chapter, names, stems))
     environment = Environment(
         loader=PackageLoader("occluscope", "templates"), autoescape=select_autoescape(), trim_blocks=True
     )
     environment.filters["seconds"] = _seconds
-    page = folder / "index.html"
+    page = folder / PAGE
     page.write_text(environment.get_template("report.html").render(title=title, chapters=told), encoding="utf-8")
     return [*written, page]
 
 
+def _save(
+    client: Client, results: Results, folder: Path, names: Mapping[str, str], stems: Mapping[str, str]
+) -> list[Path]:
+    """Write every result in every format it has, its overlay, and the numbers; a few are fetched at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def fetch(file: tuple[str, Artifact, str, dict[str, int]]) -> Path:
+        name, artifact, form, options = file
+        path = folder / name
+        path.write_bytes(client.download(artifact, form, **options))
+        return path
+
+    files = [
+        (name, artifact, form, options)
+        for artifact in results.artifacts
+        for name, (form, options) in file_names(artifact, stems[artifact.id]).items()
+    ]
+    with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
+        written = list(pool.map(fetch, files))  # the first error ends it, and what is not begun is not fetched
+    metrics = [{**metric.model_dump(), "image": names.get(metric.image or "")} for metric in results.metrics]
+    (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    return [*written, folder / METRICS]
+
+
 def _told(
-    job: Job, results: Results, analysis: dict[str, Any], chapter: Chapter, names: Mapping[str, str], below: str
+    job: Job,
+    results: Results,
+    analysis: dict[str, Any],
+    chapter: Chapter,
+    names: Mapping[str, str],
+    stems: Mapping[str, str],
 ) -> dict[str, Any]:
     """A chapter as the template wants it."""
     titles = {spec["name"]: spec for spec in [*analysis["results"], *analysis["metrics"]]}
     order = {name: place for place, name in enumerate(titles)}
     groups: dict[str, list[dict[str, Any]]] = {}
-    artifacts = [artifact for artifact in results.artifacts if not artifact.preview]
     places = {image: place for place, image in enumerate(job.images)}
-    artifacts.sort(key=lambda one: (order.get(one.name, len(order)), places.get(one.image or "", -1)))
-    for artifact in artifacts:
-        groups.setdefault(artifact.name, []).append(_picture(artifact, job, names, below))
+    shown = sorted(
+        results.artifacts, key=lambda one: (order.get(one.name, len(order)), places.get(one.image or "", -1))
+    )
+    for artifact in shown:
+        groups.setdefault(artifact.name, []).append(_picture(artifact, job, names, stems[artifact.id]))
     return {
         "title": analysis["title"],
         "summary": analysis["summary"],
@@ -79,8 +120,7 @@ def _told(
     }
 
 
-def _picture(artifact: Artifact, job: Job, names: Mapping[str, str], below: str) -> dict[str, Any]:
-    stem = below + file_stem(artifact, job, names)
+def _picture(artifact: Artifact, job: Job, names: Mapping[str, str], stem: str) -> dict[str, Any]:
     model = artifact.model if len(job.models) > 1 else None
     caption = " · ".join(text for text in (names.get(artifact.image or ""), model, str(artifact.variant)) if text)
     return {

@@ -18,6 +18,7 @@ from rich.table import Column, Table
 
 from occluscope.client import Client, Job, Results
 from occluscope.errors import OccluscopeError
+from occluscope.file_names import unique_names
 from occluscope.report import Chapter, write_report
 
 _DEFAULT_MODEL: Final = "efficientnet_lite0"
@@ -56,10 +57,10 @@ def submit(
         if not (wait or output):
             return
         job = wait_with_progress(client, job.id)
-        names = dict(zip(ids, _unique_stems(image), strict=True))
+        names = dict(zip(ids, unique_names(path.stem for path in image), strict=True))
         _print_results(client.results(job.id), names)
         if output:
-            written = write_report(client, output, _title(job), [Chapter(job.id, names=names)])
+            written = write_report(client, output, None, [Chapter(job.id, names=names)])
             _console.print(f"{len(written)} files; open {output / 'index.html'}")
     if job.state != "succeeded":
         _errors.print(f"{job.state}: {job.error}", style="red")
@@ -111,7 +112,7 @@ def download(
 ) -> None:
     """Write a job's results into a folder: pictures, overlays, arrays, tables, metrics.json, and index.html."""
     with _client() as client:
-        for path in write_report(client, output, _title(client.job(job_id)), [Chapter(job_id)]):
+        for path in client.save_results(job_id, output):
             _console.print(path, highlight=False)
 
 
@@ -217,12 +218,6 @@ def _param(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def _unique_stems(paths: list[Path]) -> list[str]:
-    """File names without their ending; numbered where two are alike."""
-    stems = [path.stem for path in paths]
-    return [stem if stems.count(stem) == 1 else f"{stem}-{number}" for number, stem in enumerate(stems, start=1)]
-
-
 def _print_results(results: Results, names: dict[str, str]) -> None:
     with_variants = any(metric.variant for metric in results.metrics)
     with_models = len({metric.model for metric in results.metrics}) > 1
@@ -236,10 +231,6 @@ def _print_results(results: Results, names: dict[str, str]) -> None:
         table.add_row(name, *model, metric.name, *variant, f"{metric.value:.6g}", metric.unit or "")
     if table.rows:
         _console.print(table)
-
-
-def _title(job: Job) -> str:
-    return f"{job.analysis.capitalize()} of {', '.join(job.models)}"
 
 
 def _moment(moment: datetime) -> str:

@@ -357,7 +357,7 @@ def test_several_sizes_and_targets_are_told_apart(client: Client, finished: Job,
     written = {path.name for path in client.save_results(job.id, tmp_path)}
     assert "image-1-drop_map-112-56-espresso-overlay.png" in written
     files = [len(artifact.formats) + artifact.on_picture for artifact in results.artifacts]
-    assert len(written) == sum(files) + 1  # every file has a name of its own, and metrics.json
+    assert len(written) == sum(files) + 2  # every file has a name of its own; metrics.json, index.html
 
 
 def test_a_mask_is_a_picture_of_the_same_size(client: Client, finished: Job) -> None:
