@@ -242,7 +242,8 @@ def _make_private(state_dir: Path) -> None:
     """The folders, closed to other users: webhooks' secrets lie there."""
     (state_dir / "logs").mkdir(parents=True, exist_ok=True)
     try:
-        state_dir.chmod(0o700)
+        for folder in (state_dir, state_dir / "logs"):
+            folder.chmod(0o700)
     except OSError as error:
         raise StackError(
             f"{state_dir} cannot be closed to other users ({error}); choose another --state-dir"
