@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
-from urllib.parse import urlsplit
 
 from flask import Response, jsonify, request
 from flask_openapi3 import Info, OpenAPI
@@ -83,11 +82,16 @@ def refuse_other_sites() -> Response | None:
         return None
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     told = site is not None or origin is not None
-    ours = site in (None, "same-origin", "none") and (origin is None or urlsplit(origin).netloc == request.host)
+    ours = site in (None, "same-origin", "none") and (origin is None or _is_of_host(origin, request.host))
     if ours and (told or not auth.by_cookie()):
         return None
     detail = "Requests that change something are not taken from other sites' pages."
     return problem(HTTPStatus.FORBIDDEN, detail if told else f"{detail} With a cookie, send Origin, or use a key.")
+
+
+def _is_of_host(origin: str, host: str) -> bool:
+    """Whether an Origin is ours, by whichever scheme: a proxy may take TLS off before us."""
+    return origin.lower() in {f"{scheme}://{host.lower()}" for scheme in ("http", "https")}
 
 
 def harden(response: Response) -> Response:

@@ -52,7 +52,8 @@ HEADERS: tuple[dict[str, str], ...] = (
     *({"Cookie": value} for value in ("\x01", "occluscope_key=\xff", "occluscope_session=\xff; ;=")),
     *({"Accept": value} for value in ("\x01", "*/*;q=x", "text/html")),
     *({"Range": "bytes=9999999-"}, {"Range": "x"}, {"If-None-Match": "\x01"}, {"Idempotency-Key": "\xff"}),
-    *({"Sec-Fetch-Site": "cross-site"}, {"Origin": "null"}, {"Content-Encoding": "gzip"}, {"Content-Length": "x"}),
+    *({"Origin": value} for value in ("null", "http://[", "http://\x01", "\xff", "http://localhost:x")),
+    *({"Sec-Fetch-Site": "cross-site"}, {"Content-Encoding": "gzip"}, {"Content-Length": "x"}),
 )
 
 
