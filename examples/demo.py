@@ -61,7 +61,7 @@ def main() -> int:
         console.print("Interrupted; everything is stopped.")
         return 130
     console.print(f"\nStopped. {len(written)} files, {time.monotonic() - start:.0f} s in all.")
-    console.print(f"Open [bold]{arguments.output / 'index.html'}[/bold].")
+    console.print(f"Open {arguments.output / 'index.html'}.", style="bold", markup=False, soft_wrap=True)
     return 0
 
 
@@ -99,7 +99,7 @@ def run(client: Client, story: Story) -> Chapter:
     if job.state != "succeeded":
         raise StackError(f"the job ended {job.state}: {job.error}")
     told = story.tell(client, job, client.results(job.id))
-    console.print(told)
+    console.print(told, markup=False)
     return Chapter(job.id, [told], names, story.shown)
 
 

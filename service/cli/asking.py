@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
@@ -20,11 +19,9 @@ from occluscope.client import Client, Job, Results
 from occluscope.errors import OccluscopeError
 from occluscope.file_names import unique_names
 from occluscope.report import Chapter, write_report
+from service.cli.consoles import console, errors
 
 _DEFAULT_MODEL: Final = "efficientnet_lite0"
-# What is printed is text that people wrote, square brackets and all, and never rich's markup.
-_console = Console(markup=False)
-_errors = Console(stderr=True, markup=False)
 
 
 def submit(
@@ -53,7 +50,7 @@ def submit(
         urgency = priority or ("interactive" if wait or output else "batch")
         params = dict(_param(text) for text in param or [])
         job = client.submit(analysis, asked, ids, params, priority=urgency, webhook=webhook)
-        _console.print(job.id, highlight=False)
+        console.print(job.id, highlight=False)
         if not (wait or output):
             return
         job = wait_with_progress(client, job.id)
@@ -61,9 +58,9 @@ def submit(
         _print_results(client.results(job.id), names)
         if output:
             written = write_report(client, output, None, [Chapter(job.id, names=names)])
-            _console.print(f"{len(written)} files; open {output / 'index.html'}")
+            console.print(f"{len(written)} files; open {output / 'index.html'}", soft_wrap=True)
     if job.state != "succeeded":
-        _errors.print(f"{job.state}: {job.error}", style="red")
+        errors.print(f"{job.state}: {job.error}", style="red", soft_wrap=True)
         raise typer.Exit(1)
 
 
@@ -84,7 +81,7 @@ def jobs(
                 f"{job.progress.done}/{job.progress.total}",
                 _moment(job.created_at),
             )
-    _console.print(table)
+    console.print(table)
 
 
 def show(
@@ -96,12 +93,12 @@ def show(
         job = client.job(job_id)
         if as_json:
             metrics = client.results(job_id).model_dump(mode="json")["metrics"]
-            _console.print_json(json.dumps({**job.model_dump(mode="json"), "metrics": metrics}))
+            console.print_json(json.dumps({**job.model_dump(mode="json"), "metrics": metrics}))
             return
         facts = Table("field", "value")
         for name, value in job.model_dump(mode="json").items():
             facts.add_row(name, value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-        _console.print(facts)
+        console.print(facts)
         names = {image: f"image-{number}" for number, image in enumerate(job.images, start=1)}
         _print_results(client.results(job_id), names)
 
@@ -113,7 +110,7 @@ def download(
     """Write a job's results into a folder: pictures, overlays, arrays, tables, metrics.json, and index.html."""
     with _client() as client:
         for path in client.save_results(job_id, output):
-            _console.print(path, highlight=False)
+            console.print(path, highlight=False, soft_wrap=True)
 
 
 def cancel(
@@ -121,7 +118,7 @@ def cancel(
 ) -> None:
     """End a job that has not ended; what is finished stays."""
     with _client() as client:
-        _console.print(client.cancel(job_id).state)
+        console.print(client.cancel(job_id).state)
 
 
 def delete(job_id: Annotated[str, typer.Argument(help="A job's id.")]) -> None:
@@ -133,7 +130,7 @@ def delete(job_id: Annotated[str, typer.Argument(help="A job's id.")]) -> None:
 def webhook_secret() -> None:
     """Print what deliveries to your webhooks are signed with (https://www.standardwebhooks.com)."""
     with _client() as client:
-        _console.print(client.webhook_secret(), highlight=False)
+        console.print(client.webhook_secret(), highlight=False)
 
 
 def models(
@@ -142,28 +139,28 @@ def models(
     """List the models, or show one."""
     with _client() as client:
         if name:
-            _console.print_json(json.dumps(client.model(name)))
+            console.print_json(json.dumps(client.model(name)))
             return
         table = Table("name", "source", "input", "classes")
         for model in client.models():
             height, width = model["input_size"]
             table.add_row(model["name"], model["source"], f"{height} × {width}", str(model["classes"]))
-    _console.print(table)
+    console.print(table)
 
 
 def analyses() -> None:
     """List the analyses with their parameters and results."""
     with _client() as client:
         for analysis in client.analyses():
-            _console.print(f"{analysis['name']}: {analysis['summary']}")
+            console.print(f"{analysis['name']}: {analysis['summary']}")
             table = Table("parameter", "default", "meaning")
             for name, schema in analysis["parameters"]["properties"].items():
                 table.add_row(name, json.dumps(schema.get("default")), schema.get("description", ""))
-            _console.print(table)
+            console.print(table)
             table = Table("result", "kind", "meaning")
             for result in analysis["results"]:
                 table.add_row(result["name"], result["kind"], result["description"])
-            _console.print(table)
+            console.print(table)
 
 
 def wait_with_progress(client: Client, job_id: str) -> Job:
@@ -174,7 +171,7 @@ def wait_with_progress(client: Client, job_id: str) -> Job:
         MofNCompleteColumn(),
         TextColumn("{task.fields[left]}"),
     )
-    with Progress(*columns, console=_console) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task("queued", total=None, left="")
 
         def draw(job: Job) -> None:
@@ -199,7 +196,7 @@ def _client() -> Iterator[Client]:
         with Client() as client:
             yield client
     except OccluscopeError as error:
-        _errors.print(str(error), style="red", highlight=False)
+        errors.print(str(error), style="red", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -230,7 +227,7 @@ def _print_results(results: Results, names: dict[str, str]) -> None:
         name = names.get(metric.image or "", "")
         table.add_row(name, *model, metric.name, *variant, f"{metric.value:.6g}", metric.unit or "")
     if table.rows:
-        _console.print(table)
+        console.print(table)
 
 
 def _moment(moment: datetime) -> str:

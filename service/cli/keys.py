@@ -6,17 +6,15 @@ from contextlib import contextmanager
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.cli.consoles import console, errors
 from service.settings import settings
 from service.store import keys as store
 from service.store.database import Database
 
 _OWNER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
-_console = Console()
-_errors = Console(stderr=True)
 
 app = typer.Typer(
     help="Make, list and revoke keys. Once there has been one, the API asks for one.", no_args_is_help=True
@@ -40,10 +38,10 @@ def add(
     with _database() as database, database.writing() as session:
         key = store.add_key(session, owner)
         adopted = store.adopt(session, owner) if adopt else 0
-    _console.print(key, highlight=False, soft_wrap=True)
-    _errors.print(f"The key of {owner}. Keep it: it is not shown again, and only its hash is stored.", style="dim")
+    console.print(key, highlight=False, soft_wrap=True)
+    errors.print(f"The key of {owner}. Keep it: it is not shown again, and only its hash is stored.", style="dim")
     if adopted:
-        _errors.print(f"{adopted} jobs are {owner}'s now.", style="dim")
+        errors.print(f"{adopted} jobs are {owner}'s now.", style="dim")
 
 
 @app.command("list")
@@ -54,7 +52,7 @@ def list_all() -> None:
         for key in store.list_keys(session):
             revoked = f"{key.revoked_at:%Y-%m-%d %H:%M}" if key.revoked_at else ""
             table.add_row(key.id, key.owner, f"{key.created_at:%Y-%m-%d %H:%M}", revoked)
-    _console.print(table)
+    console.print(table)
 
 
 @app.command()
@@ -63,7 +61,7 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="A key's id,
     with _database() as database, database.writing() as session:
         revoked = store.revoke_key(session, key_id) is not None
     if not revoked:
-        _errors.print(f"[red]there is no key {key_id}; see 'occluscope keys list'[/red]")
+        errors.print(f"there is no key {key_id}; see 'occluscope keys list'", style="red")
         raise typer.Exit(1)
 
 
@@ -73,10 +71,10 @@ def _database() -> Iterator[Database]:
     try:
         yield database
     except SQLAlchemyError as error:
-        _errors.print(
+        errors.print(
             f"the database of OCCLUSCOPE_DATABASE_URL cannot be used: {error.__cause__ or error}. "
             "Is it the service's own? `occluscope up`, in its folder, or `occluscope migrate` makes it.",
-            style="red", markup=False,
+            style="red",
         )  # fmt: skip
         raise typer.Exit(1) from None
     finally:

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.cli.consoles import console, errors
 from service.deliver import Deliverer
 from service.logs import configure_logs
 from service.queue import Queue
@@ -27,8 +27,6 @@ from service.stack import (
 )
 from service.store.database import Database
 from service.store.keys import owners_by_key
-
-_errors = Console(stderr=True)
 
 KeepDays = Annotated[
     float | None, typer.Option(min=0, help="Delete jobs with their results so many days after they ended.")
@@ -48,15 +46,14 @@ def up(
     """Start broker, database, API and workers on this machine; Ctrl-C stops them all. A part that dies is restarted."""
     kept = {"keep_days": keep_days, "max_bytes": max_bytes}
     overrides = {name: value for name, value in kept.items() if value is not None}
-    console = Console()
     try:
         with console.status("Starting …") as status, running_stack(state_dir, port, workers, **overrides) as stack:
             status.stop()
-            console.print(f"Occluscope is at [link={stack.url}]{stack.url}[/link]. Ctrl-C stops it.")
-            console.print(f"Database and logs are in {stack.state_dir}.", style="dim")
+            console.print(f"Occluscope is at {stack.url}. Ctrl-C stops it.")
+            console.print(f"Database and logs are in {stack.state_dir}.", style="dim", soft_wrap=True)
             stack.supervise(lambda said: console.print(said, style="yellow", soft_wrap=True))
     except StackError as error:
-        _errors.print(f"[red]{error}[/red]")
+        errors.print(str(error), style="red", soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         console.print("Stopped.")
@@ -71,9 +68,10 @@ def serve(
 ) -> None:
     """Run the API alone, with the database and broker of the settings. Beyond this machine only once there are keys."""
     if not unprotected and not _is_loopback(host) and not _has_keys():
-        _errors.print(
-            f"[red]{host} can be reached from other machines, and anybody there could use it: no key was made yet. "
-            "Make one with 'occluscope keys add NAME', listen on 127.0.0.1, or say --unprotected.[/red]"
+        errors.print(
+            f"{host} can be reached from other machines, and anybody there could use it: no key was made yet. "
+            "Make one with 'occluscope keys add NAME', listen on 127.0.0.1, or say --unprotected.",
+            style="red",
         )
         raise typer.Exit(2)
     command = api_command(settings(), f"{host}:{port}")

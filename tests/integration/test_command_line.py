@@ -91,3 +91,13 @@ def test_without_a_service_it_says_so() -> None:
     done = subprocess.run([COMMAND, "jobs"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "is the service running?" in done.stderr
+
+
+def test_what_people_wrote_is_printed_as_it_is(tmp_path: Path) -> None:
+    """Neither brackets nor colons are rich's."""
+    words: list[str | Path] = [COMMAND, "keys", "revoke", "[red]:cat:[/red]"]
+    environment = {**os.environ, "OCCLUSCOPE_DATABASE_URL": f"sqlite:///{tmp_path / 'a.db'}", "COLUMNS": "80"}
+    subprocess.run([COMMAND, "migrate"], env=environment, capture_output=True, check=True)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "there is no key [red]:cat:[/red];" in done.stderr.replace("\n", " ")
