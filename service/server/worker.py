@@ -8,6 +8,7 @@ from uvicorn_worker import UvicornWorker
 
 from service.app import create_app
 from service.server import limits
+from service.server.freeing import free_for_good
 from service.server.front import Front
 from service.server.protocol import GuardedProtocol
 from service.settings import settings
@@ -39,4 +40,5 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
 
 def create() -> Front:
     """The application that gunicorn is given; called once in each of its processes."""
+    free_for_good()
     return Front(create_app(), settings())
