@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help install demo up test soak bench check format cards constraints clean
+.PHONY: help install demo up test soak memory bench check format cards constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ SOAK ?= --seed 1 --faults 100 --jobs 150
 soak: $(INSTALLED) ## random faults while jobs run, and what came of the jobs; SOAK="--seed 2 --database postgresql …"
 	$(BIN)/python -m tests.faults.soak $(SOAK)
 
+memory: $(INSTALLED) ## resident memory of worker and API over 1,000 mixed jobs, beside the stated bounds; MEMORY="--jobs 200 …"
+	$(BIN)/python -m benchmarks.memory $(MEMORY)
+
 bench: export MALLOC_MMAP_THRESHOLD_ = 1073741824
 bench: export MALLOC_TRIM_THRESHOLD_ = 2147483648
 bench: $(INSTALLED) ## measure side by side with peers; writes benchmarks/results/ (about an hour)
@@ -47,6 +50,7 @@ bench: $(INSTALLED) ## measure side by side with peers; writes benchmarks/result
 	$(BIN)/python -m benchmarks.invariance
 	$(BIN)/python -m benchmarks.service
 	$(BIN)/python -m benchmarks.database
+	$(BIN)/python -m benchmarks.memory
 
 check: $(INSTALLED) ## format, lint, types, import rule, 'service loads without torch'
 	$(BIN)/ruff format --check .
