@@ -11,7 +11,8 @@ from occluscope import __version__
 from service.api import analyses, artifacts, auth, health, images, jobs, metrics, models, requests, webhooks
 from service.api.bodies import ApiRequest
 from service.api.context import KEY, Context, context
-from service.api.problems import Problem, documented, invalid_request, problem, register
+from service.api.document import completed
+from service.api.problems import Problem, invalid_request, problem, register
 from service.keyring import Keyring
 from service.logs import configure_logs
 from service.queue import Announcer, Queue
@@ -38,7 +39,6 @@ def create_app(config: Settings | None = None) -> OpenAPI:
         validation_error_status=HTTPStatus.UNPROCESSABLE_ENTITY,
         validation_error_model=Problem,
         validation_error_callback=invalid_request,
-        responses=documented(422, 500, 503),
         static_folder=None,
     )
     app.request_class = ApiRequest
@@ -55,7 +55,8 @@ def create_app(config: Settings | None = None) -> OpenAPI:
     for module in (images, models, analyses, jobs, artifacts, webhooks, auth, health, metrics):
         app.register_api(module.blueprint)
     app.register_blueprint(pages.blueprint)
-    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(app.api_doc))
+    document = completed(app.api_doc)
+    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document))
     return app
 
 

@@ -67,6 +67,7 @@ class ArtifactQuery(Strict):
                 media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in MEDIA_TYPES.values()
             },
         },
+        304: {"description": "As `If-None-Match` has it"},
         **documented(404, 406, 422),
     },
 )

@@ -80,7 +80,7 @@ def documented(*statuses: int) -> dict[int | str, Any]:
     """The problem responses of an operation, for the OpenAPI document."""
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
-        str(status): {
+        str(int(status)): {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": schema}},
         }

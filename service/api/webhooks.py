@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 
 from service.api.auth import PROTECTED, owner
 from service.api.context import context
+from service.api.problems import documented
 from service.store.deliveries import webhook_secret
 
 blueprint = APIBlueprint("webhooks", __name__, url_prefix="/v1/webhooks", abp_tags=[Tag(name="webhooks")], **PROTECTED)
@@ -17,7 +18,9 @@ class SecretView(BaseModel):
     secret: str = Field(description="For a library of Standard Webhooks, which checks a delivery's headers and body")
 
 
-@blueprint.get("/secret", summary="Show the secret that deliveries are signed with", responses={200: SecretView})
+@blueprint.get(
+    "/secret", summary="Show the secret that deliveries are signed with", responses={200: SecretView, **documented(507)}
+)
 def secret() -> Response:
     """The same for all webhooks of an owner; made when it is first asked for."""
     with context().database.writing() as session:
