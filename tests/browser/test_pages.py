@@ -76,11 +76,55 @@ def test_a_mistake_is_told_with_its_field(page: Page, stack: Stack, coffee: Path
     page.goto(stack.url)
     expect(page.locator("#model")).to_have_value("efficientnet_lite0")
     page.click("button[type=submit]")
-    expect(page.locator("#error")).to_have_text("Choose at least one picture.")
+    expect(page.locator("#error-of-files")).to_have_text("Choose at least one picture.")
     page.set_input_files("#files", coffee)
     page.fill("#model", "resnet5")
     page.click("button[type=submit]")
-    expect(page.locator("#error")).to_contain_text("model: there is no model 'resnet5'")
+    expect(page.locator("#error-of-model")).to_contain_text("there is no model 'resnet5'")
+    expect(page.locator("#error-of-files")).to_have_count(0)
+    expect(page.locator("#error")).to_be_hidden()
+
+
+def test_a_mistake_stands_beside_its_field_in_view(page: Page, stack: Stack, coffee: Path, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 700, "height": 500})
+    page.goto(stack.url)
+    expect(page.locator("#model")).to_have_value("efficientnet_lite0")
+    page.set_input_files("#files", coffee)
+    page.click("summary")
+    page.fill("#model", "resnet5")
+    page.fill("[name=window]", "[500, -3]")
+    page.fill("[name=region]", "[1, 2]")
+    page.click("summary")
+    page.locator("#form button").dispatch_event("click")
+    for name in ("window", "region"):
+        field = page.locator(f"[name={name}]")
+        expect(field).to_have_attribute("aria-invalid", "true")
+        told = page.locator(f"#{field.get_attribute('aria-describedby')}")
+        expect(told).to_be_visible()
+        under, above = told.bounding_box(), field.bounding_box()
+        assert under is not None
+        assert above is not None
+        assert 0 < under["y"] - above["y"] < 150
+    expect(page.locator("#model")).to_be_focused()
+    expect(page.locator("#error-of-model")).to_be_in_viewport()
+    page.fill("#model", "efficientnet_lite0")
+    page.locator("#form button").dispatch_event("click")
+    expect(page.locator("[name=window]")).to_be_focused()
+    expect(page.locator("#error-of-parameter-window")).to_be_in_viewport()
+    page.fill("[name=window]", "48")
+    page.fill("[name=region]", "")
+    (tmp_path / "no.png").write_bytes(b"no picture")
+    page.set_input_files("#files", [coffee, tmp_path / "no.png"])
+    page.click("button[type=submit]")
+    expect(page.locator("#error-of-files")).to_contain_text("no.png: not a picture")
+    expect(page.locator("#error-of-files")).to_be_in_viewport()
+    expect(page.locator("[name=window]")).not_to_have_attribute("aria-invalid", "true")
+    page.evaluate("document.querySelector('#form').scrollIntoView({ block: 'end' })")
+    page.route("**/v1/images", lambda route: route.fulfill(status=502, body="no"))
+    page.click("button[type=submit]")
+    expect(page.locator("#error-of-files")).to_contain_text("coffee.png: The service answered 502.")
+    page.unroute("**/v1/images")
+    page.set_viewport_size({"width": 1300, "height": 900})
 
 
 def test_the_overview_lists_the_job_and_deleting_takes_it_off(page: Page, stack: Stack) -> None:

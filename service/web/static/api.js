@@ -5,11 +5,13 @@ export async function ask(path, options = {}) {
   if (response.ok) return response.status === 204 ? null : response.json();
   if (response.status === 401) askForKey();
   let text = `The service answered ${response.status}.`;
+  let fields = [];
   try {
     const problem = await response.json();
     text = [problem.detail, ...problem.errors.map((e) => `${e.path}: ${e.message}`)].join("\n");
+    fields = problem.errors;
   } catch { /* no problem document: the status must do */ }
-  throw new Error(text);
+  throw Object.assign(new Error(text), { fields });
 }
 
 function askForKey() {

@@ -1,5 +1,6 @@
 // A job's page: progress while it runs, each picture's results as soon as its unit is done.
 import { ask, element, ended, showError, timeLeft } from "./api.js";
+import { showErrors } from "./errors.js";
 
 const REFRESH_MS = 700;
 const PICTURES = 24;  // of a page
@@ -65,7 +66,7 @@ function showPages() {
 
 async function turn(change) {
   change();
-  try { await showResults(); } catch (error) { showError(error); }
+  try { await showResults(); } catch (error) { showErrors(error); }
 }
 
 const ids = (found) => found.artifacts.map((artifact) => artifact.id).join();
@@ -179,7 +180,7 @@ function downloads(artifact) {
 }
 
 async function cancel() {
-  try { await ask(`/v1/jobs/${jobId}/cancel`, { method: "POST" }); } catch (error) { showError(error); }
+  try { await ask(`/v1/jobs/${jobId}/cancel`, { method: "POST" }); } catch (error) { showErrors(error); }
 }
 
 async function remove() {
@@ -187,7 +188,7 @@ async function remove() {
   try {
     await ask(`/v1/jobs/${jobId}`, { method: "DELETE" });
     location.assign("/");
-  } catch (error) { showError(error); }
+  } catch (error) { showErrors(error); }
 }
 
 byId("cancel").addEventListener("click", cancel);

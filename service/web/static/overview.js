@@ -1,5 +1,6 @@
 // The overview: a form made from the analyses' own JSON Schemas, and the latest jobs.
 import { ask, ended, element, showError, timeLeft } from "./api.js";
+import { clearErrors, showErrors } from "./errors.js";
 
 const REFRESH_MS = 1500;
 const byId = (id) => document.getElementById(id);
@@ -17,6 +18,7 @@ async function start() {
 function chosen() { return analyses.find((a) => a.name === byId("analysis").value); }
 
 function showParameters() {
+  clearErrors();
   byId("summary").textContent = chosen().summary;
   byId("parameters").replaceChildren(...Object.entries(chosen().parameters.properties).map(
     ([name, schema]) => element("label", {}, schema.title ?? name, field(name, schema),
@@ -44,16 +46,29 @@ async function upload(file) {
   const form = new FormData();
   form.append("file", file);
   try { return (await ask("/v1/images", { method: "POST", body: form })).id; }
-  catch (error) { throw new Error(`${file.name}: ${error.message}`); }
+  catch (error) {
+    const said = error.fields?.length ? error.fields.map((e) => e.message).join("; ") : error.message;
+    throw aboutPictures(`${file.name}: ${said}`);
+  }
+}
+
+const aboutPictures = (message) => Object.assign(new Error(message), { fields: [{ path: "images", message }] });
+
+// The field on the page for a field of the request.
+function fieldOf(path) {
+  const [first, name] = path.split(".");
+  if (first === "params") return name ? byId("parameters").querySelector(`[name="${CSS.escape(name)}"]`) : null;
+  return { analysis: byId("analysis"), model: byId("model"), models: byId("model"), images: byId("files") }[first] ?? null;
 }
 
 async function submit(event) {
   event.preventDefault();
   const button = event.submitter ?? byId("form").querySelector("button");
   button.disabled = true;
+  clearErrors();
   try {
     const files = [...byId("files").files];
-    if (!files.length) throw new Error("Choose at least one picture.");
+    if (!files.length) throw aboutPictures("Choose at least one picture.");
     const images = [];
     for (const file of files) images.push(await upload(file));
     const names = byId("model").value.split(",").map((name) => name.trim()).filter(Boolean);
@@ -63,7 +78,7 @@ async function submit(event) {
       method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(request),
     });
     location.assign(`/jobs/${job.id}`);
-  } catch (error) { showError(error); }
+  } catch (error) { showErrors(error, fieldOf); }
   button.disabled = false;
 }
 
