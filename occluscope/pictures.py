@@ -17,8 +17,11 @@ _DAMAGED: Final = "the picture is damaged or truncated: its pixels cannot be dec
 _SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
 
-def decode(content: bytes) -> Image.Image:
+def decode(content: bytes, least: int | None = None) -> Image.Image:
     """Decode a picture to upright 8-bit RGB.
+
+    least: pixels of the longer side that will do. A picture more than twice as large then comes smaller by a whole
+    factor, its longer side no less than twice `least`, and takes less memory and time.
 
     EXIF rotation is applied; of an animation the first frame is taken; transparency is laid over white;
     16-bit grey keeps its upper 8 bits; CMYK and palettes become RGB.
@@ -28,9 +31,9 @@ def decode(content: bytes) -> Image.Image:
     InvalidPictureError
         The bytes are empty, truncated, of no format in `FORMATS`, or over `MAX_PIXELS` or `MAX_ASPECT`.
     """
-    picture = _upright(content)
+    picture = _upright(content, least)
     try:
-        return _to_rgb(picture)
+        return _to_rgb(picture, _factor(picture.size, least))
     # Pillow's decoders raise many kinds (OSError, SyntaxError, ValueError, struct.error, EOFError) for damaged bytes.
     except InvalidPictureError:
         raise
@@ -49,22 +52,37 @@ def upright_size(content: bytes) -> tuple[int, int]:
     return _upright(content).size
 
 
-def pixels_of(content: bytes) -> int:
-    """Width × height by the header alone.
+def pixels_of(content: bytes, least: int | None = None) -> int:
+    """Width × height, by the header alone, of what `decode` has to hold while it decodes.
 
     Raises
     ------
     InvalidPictureError
         The header breaks a limit, or is none.
     """
-    width, height = _open(content).size
-    return width * height
+    picture = _open(content)
+    if not picture.info.get("progressive"):  # of a progressive JPEG all is held, however small it comes
+        _draft(picture, least)
+    return picture.width * picture.height
 
 
-def _upright(content: bytes) -> Image.Image:
+def _factor(size: tuple[int, int], least: int | None) -> int:
+    """By how much a picture may be reduced."""
+    return max(max(size) // (2 * least), 1) if least else 1
+
+
+def _draft(picture: Image.Image, least: int | None) -> None:
+    """Have a JPEG decoded to a half, a quarter or an eighth, which its form allows at once; others stay whole."""
+    factor = max(scale for scale in (1, 2, 4, 8) if scale <= _factor(picture.size, least))
+    if factor > 1:
+        picture.draft(picture.mode, (max(picture.width // factor, 1), max(picture.height // factor, 1)))
+
+
+def _upright(content: bytes, least: int | None = None) -> Image.Image:
     """Its pixels in their own form, decoded and turned in place: of a large picture every copy counts."""
     picture = _open(content)
     try:
+        _draft(picture, least)
         picture.load()
         ImageOps.exif_transpose(picture, in_place=True)
         _refuse_other_grey(picture)
@@ -114,16 +132,17 @@ def _refuse_other_grey(picture: Image.Image) -> None:
         raise InvalidPictureError("floating-point grey levels are not read; save it with 8 or 16 bits")
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "RGB" and not picture.has_transparency_data:
-        return picture
-    if picture.mode not in _SIXTEEN_BIT and not picture.has_transparency_data:
-        return picture.convert("RGB")
-    whole = Image.new("RGB", picture.size)
-    rows = max(_BAND_PIXELS // picture.width, 1)
+def _to_rgb(picture: Image.Image, factor: int) -> Image.Image:
+    """factor: by which it is reduced."""
+    plain = picture.mode not in _SIXTEEN_BIT and not picture.has_transparency_data
+    if plain and factor == 1:
+        return picture if picture.mode == "RGB" else picture.convert("RGB")
+    whole = Image.new("RGB", (-(-picture.width // factor), -(-picture.height // factor)))
+    rows = max(_BAND_PIXELS // (picture.width * factor), 1) * factor
     for top in range(0, picture.height, rows):  # by bands: beside the picture and what it becomes there is no third
         band = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
-        whole.paste(_band_to_rgb(band), (0, top))
+        colours = band.convert("RGB") if plain else _band_to_rgb(band)
+        whole.paste(colours.reduce(factor) if factor > 1 else colours, (0, top // factor))
     return whole
 
 

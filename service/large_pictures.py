@@ -21,7 +21,7 @@ class TooManyLargePicturesError(Exception):
 
 
 @contextmanager
-def turn(pixels: int) -> Iterator[None]:
+def turn(pixels: int, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
     """Hold the process's one turn while a large picture is decoded or drawn; a small one goes on at once.
 
     pixels: width × height of the larger of what is decoded and what is drawn.
@@ -29,12 +29,12 @@ def turn(pixels: int) -> Iterator[None]:
     Raises
     ------
     TooManyLargePicturesError
-        Others' pictures took all of `WAIT_SECONDS`.
+        Others' pictures took all of `wait_seconds`.
     """
     if pixels <= LARGE_PIXELS:
         yield
         return
-    if not _large.acquire(timeout=WAIT_SECONDS):
+    if not _large.acquire(timeout=wait_seconds):
         raise TooManyLargePicturesError
     try:
         yield

@@ -22,15 +22,21 @@ _UNSEEN_DIMMING: Final = 0.45  # brightness of what the crop keeps from the mode
 
 
 def overlay_heatmap(
-    heatmap: Heatmap, original: Image.Image, longer: int, alpha: float, colormap: str | None
+    heatmap: Heatmap,
+    original: Image.Image,
+    full_size: tuple[int, int],
+    longer: int,
+    alpha: float,
+    colormap: str | None,
 ) -> Image.Image:
     """Lay a heatmap over the original.
 
-    longer: pixels of the picture's longer side. alpha: opacity of the map; where signs differ, of its extremes.
+    full_size: the original's width and height, also where it comes reduced.
+    longer: pixels of the drawn picture's longer side. alpha: opacity of the map; where signs differ, of its extremes.
     What the model was not shown is dimmed; cells without a value stay clear.
     """
     scale = scale_of_numbers(heatmap.values, colormap)
-    picture = _blend(original, longer, heatmap.geometry, scale.overlay_rgba(heatmap.values), alpha)
+    picture = _blend(original, full_size, longer, heatmap.geometry, scale.overlay_rgba(heatmap.values), alpha)
     caption = textwrap.wrap(heatmap.caption, _CAPTION_LETTERS)
     inches = 0.97 + _CAPTION_LINE_INCHES * len(caption)
     margin = _margin_figure(picture.height, inches_wide=inches)
@@ -41,11 +47,16 @@ def overlay_heatmap(
 
 
 def overlay_class_map(
-    class_map: ClassMap, original: Image.Image, longer: int, alpha: float, colormap: str | None
+    class_map: ClassMap,
+    original: Image.Image,
+    full_size: tuple[int, int],
+    longer: int,
+    alpha: float,
+    colormap: str | None,
 ) -> Image.Image:
     """Lay a class map over the original, with a legend; otherwise as `overlay_heatmap`."""
     colours = colours_of_classes(class_map, colormap)
-    picture = _blend(original, longer, class_map.geometry, colours.scale.rgba(colours.ranks), alpha)
+    picture = _blend(original, full_size, longer, class_map.geometry, colours.scale.rgba(colours.ranks), alpha)
     longest = max(len(label) for label, _ in colours.legend)
     margin = _margin_figure(picture.height, inches_wide=0.75 + 0.085 * max(longest, len(class_map.caption)))
     handles = [Patch(color=colour, label=legend_name(label)) for label, colour in colours.legend]
@@ -53,15 +64,23 @@ def overlay_class_map(
     return _beside(picture, margin)
 
 
-def _blend(original: Image.Image, longer: int, geometry: GridGeometry, rgba: np.ndarray, alpha: float) -> Image.Image:
+def _blend(
+    original: Image.Image,
+    full_size: tuple[int, int],
+    longer: int,
+    geometry: GridGeometry,
+    rgba: np.ndarray,
+    alpha: float,
+) -> Image.Image:
     """Blend cells [rows, columns, 4] over the picture; each picture pixel takes the colour of its cell."""
-    factor = longer / max(original.size)
-    size = (max(round(original.width * factor), 1), max(round(original.height * factor), 1))
+    full_width, full_height = full_size
+    factor = longer / max(full_size)
+    size = (max(round(full_width * factor), 1), max(round(full_height * factor), 1))
     picture = original if size == original.size else original.resize(size, Image.Resampling.LANCZOS)
 
     frame, (height, width) = geometry.frame, geometry.input_size
-    y = _input_coordinate(picture.height, original.height, frame.top, frame.bottom, height)
-    x = _input_coordinate(picture.width, original.width, frame.left, frame.right, width)
+    y = _input_coordinate(picture.height, full_height, frame.top, frame.bottom, height)
+    x = _input_coordinate(picture.width, full_width, frame.left, frame.right, width)
     edges_y, edges_x = geometry.cell_edges()
     rows, in_rows = _cell_of(y, edges_y)
     columns, in_columns = _cell_of(x, edges_x)

@@ -43,10 +43,17 @@ class DrawingOptions:
     size: int | None = None
 
 
-def render_png(result: Result, options: DrawingOptions, title: str = "", original: Image.Image | None = None) -> bytes:
+def render_png(
+    result: Result,
+    options: DrawingOptions,
+    title: str = "",
+    original: Image.Image | None = None,
+    full_size: tuple[int, int] | None = None,
+) -> bytes:
     """Draw a result.
 
     title: written over a figure. original: the upright RGB picture that an overlay is laid on.
+    full_size: its width and height where `original` is it reduced, as `occluscope.pictures.decode` does.
 
     Raises
     ------
@@ -56,7 +63,10 @@ def render_png(result: Result, options: DrawingOptions, title: str = "", origina
     if isinstance(result, RgbImage) and not options.overlay:
         return _encoded(_scaled(Image.fromarray(result.rgb), options.size))
     with _drawing, mpl.rc_context({"text.parse_math": False, "text.usetex": False}):  # names are no formulas
-        picture = _overlay(result, options, original) if options.overlay else rasterise(_figure(result, options, title))
+        if options.overlay:
+            picture = _overlay(result, options, original, full_size)
+        else:
+            picture = rasterise(_figure(result, options, title))
     return _encoded(picture)
 
 
@@ -73,15 +83,18 @@ def _scaled(picture: Image.Image, width: int | None) -> Image.Image:
     return picture.resize((width, max(round(picture.height * width / picture.width), 1)), Image.Resampling.LANCZOS)
 
 
-def _overlay(result: Result, options: DrawingOptions, original: Image.Image | None) -> Image.Image:
+def _overlay(
+    result: Result, options: DrawingOptions, original: Image.Image | None, full_size: tuple[int, int] | None
+) -> Image.Image:
     if original is None:
         raise ValueError("this result belongs to no single picture")
-    longer = min(options.size or max(original.size), MAX_SIDE)
+    full_size = full_size or original.size
+    longer = min(options.size or max(full_size), MAX_SIDE)
     match result:
         case Heatmap():
-            return overlay_heatmap(result, original, longer, options.alpha, options.colormap)
+            return overlay_heatmap(result, original, full_size, longer, options.alpha, options.colormap)
         case ClassMap():
-            return overlay_class_map(result, original, longer, options.alpha, options.colormap)
+            return overlay_class_map(result, original, full_size, longer, options.alpha, options.colormap)
         case _:
             raise ValueError(f"a {result.kind} cannot be laid over a picture")
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from http import HTTPStatus
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from flask import Response, request
 from flask_openapi3 import APIBlueprint, Tag
@@ -20,7 +20,7 @@ from service.api.context import IdPath, Strict, context
 from service.api.problems import documented, invalid, not_found, problem
 from service.store.images import image_content
 from service.store.jobs import find_job
-from service.store.tables import Artifact, Job
+from service.store.tables import Artifact, Image, Job
 from service.store.units import stored_result
 
 blueprint = APIBlueprint(
@@ -94,7 +94,7 @@ def show(path: IdPath, query: ArtifactQuery) -> Response:
         if wanted == "png" and query.overlay and (refusal := _why_no_overlay(artifact)):
             return invalid([FieldError("overlay", refusal)])
         result, title = stored_result(artifact), _title(session, artifact)
-        original = image_content(session, artifact.image_id) if query.overlay and artifact.image_id else None
+        original = _original(session, artifact.image_id) if query.overlay and artifact.image_id else None
         filename = f"{artifact.name}-{artifact.id[:8]}.{wanted}"
     # After the database's turn: large pictures wait for theirs.
     response.set_data(_picture(result, title, original, query) if wanted == "png" else _written(result, wanted))
@@ -134,12 +134,27 @@ def _why_no_overlay(artifact: Artifact) -> str | None:
     return None if artifact.image_id else "this result belongs to no single picture"
 
 
-def _picture(result: Result, title: str, stored: bytes | None, query: ArtifactQuery) -> bytes:
-    """Draw it; stored: the picture that an overlay is laid on."""
+class _Original(NamedTuple):
+    """The picture that an overlay is laid on. size: width and height, upright."""
+
+    content: bytes
+    size: tuple[int, int]
+
+
+def _original(session: Session, image_id: str) -> _Original | None:
+    image, content = session.get(Image, image_id), image_content(session, image_id)
+    return _Original(content, (image.width, image.height)) if image and content else None
+
+
+def _picture(result: Result, title: str, original: _Original | None, query: ArtifactQuery) -> bytes:
+    """Draw it; its original is decoded as small as its size allows."""
     options = DrawingOptions(**query.model_dump(exclude={"format"}))
     drawn = (query.size or 0) ** 2
-    with large_pictures.turn(max(drawn, pictures.pixels_of(stored) if stored else 0)):
-        return render_png(result, options, title, pictures.decode(stored) if stored else None)
+    if original is None:
+        with large_pictures.turn(drawn):
+            return render_png(result, options, title)
+    with large_pictures.turn(max(drawn, pictures.pixels_of(original.content, query.size))):
+        return render_png(result, options, title, pictures.decode(original.content, query.size), original.size)
 
 
 def _title(session: Session, artifact: Artifact) -> str:

@@ -1,5 +1,6 @@
 """What large pictures take of the API's memory, whoever sends how many at once."""
 
+import io
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,8 @@ def test_eight_large_pictures_at_once_keep_to_the_stated_memory(own: Stack, larg
 
         drawn = list(threads.map(overlay, range(AT_ONCE)))
         assert len(set(drawn)) == AT_ONCE
+        small = Image.open(io.BytesIO(client.download(artifact, "png", overlay=1, size=512)))
+        assert small.height == 512  # the picture is square, the colour bar stands beside it
     print(f"peak {peak_bytes(own) / MIB:.0f} MiB, then {resident_bytes(own) / MIB:.0f} MiB")
     assert peak_bytes(own) < PEAK_BYTES
     wait_until(lambda: resident_bytes(own) < IDLE_BYTES)

@@ -62,6 +62,61 @@ def test_large_transparency_is_laid_over_white_as_a_small_one_is(shape: tuple[in
     assert np.array_equal(np.asarray(pictures.decode(encode(layer))), np.asarray(whole))
 
 
+def block_means(picture: np.ndarray, factor: int) -> np.ndarray:
+    """Means of squares of pixels; those at the right and lower edges of what is left there."""
+    rows, columns = (range(0, length, factor) for length in picture.shape[:2])
+    return np.array([
+        [picture[y : y + factor, x : x + factor].mean(axis=(0, 1)) for x in columns] for y in rows
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P", "I;16"])
+@pytest.mark.parametrize("size", [(601, 402), (402, 601)])
+def test_a_picture_larger_than_needed_comes_reduced_by_means(
+    mode: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "_BAND_PIXELS", 8000)  # several bands
+    random = np.random.default_rng(1)
+    if mode == "I;16":
+        picture = Image.fromarray(random.integers(0, 2**16, size[::-1], dtype=np.uint16))
+    else:
+        layers = Image.fromarray(random.integers(0, 256, (*size[::-1], 4), dtype=np.uint8), "RGBA")
+        picture = layers if mode == "RGBA" else layers.convert("RGB").convert(mode)
+    content = encode(picture)
+    reduced = np.asarray(pictures.decode(content, least=100), dtype=float)
+    assert max(reduced.shape[:2]) == 201  # a third: no less than twice as large as needed
+    whole = np.asarray(pictures.decode(content), dtype=float)
+    assert np.abs(reduced - block_means(whole, 3)).max() <= 1
+
+
+def test_a_picture_no_more_than_twice_too_large_comes_whole() -> None:
+    content = encode(random_picture(1, (300, 200)))
+    for least in (101, 150, 300, 4000):
+        assert np.array_equal(np.asarray(pictures.decode(content, least)), np.asarray(pictures.decode(content)))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_larger_than_needed_comes_reduced_and_upright(progressive: bool, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    smooth = random_picture(1, (12, 8)).resize((1200, 800), Image.Resampling.BICUBIC)
+    content = encode(smooth, "JPEG", exif=exif, quality=95, progressive=progressive)
+    whole, reduced = pictures.decode(content), pictures.decode(content, least=60)
+    assert 120 <= max(reduced.size) < 240
+    assert (reduced.width > reduced.height) == (orientation == 1)
+    expected = np.asarray(whole.resize(reduced.size, Image.Resampling.BOX), dtype=int)
+    assert np.abs(np.asarray(reduced, dtype=int) - expected).mean() < 2
+
+
+def test_what_is_held_while_decoding_is_told_by_the_header() -> None:
+    picture = Image.new("RGB", (1600, 1200))
+    assert pictures.pixels_of(encode(picture, "JPEG")) == 1600 * 1200
+    assert pictures.pixels_of(encode(picture, "JPEG"), least=100) == 200 * 150
+    assert pictures.pixels_of(encode(picture, "JPEG", progressive=True), least=100) == 1600 * 1200
+    assert pictures.pixels_of(encode(picture), least=100) == 1600 * 1200
+
+
 def test_its_size_is_told_upright_without_converting_it() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from occluscope import pictures
 from occluscope.preparation import Frame
-from occluscope.rendering import COLORMAPS, DrawingOptions, render_png
+from occluscope.rendering import COLORMAPS, DrawingOptions, overlay, render_png
 from occluscope.rendering.render import MAX_PIXELS
 from occluscope.rendering.scale import scale_of_numbers
 from occluscope.results import ClassMap, Column, Curves, GridGeometry, Heatmap, Matrix, Result, Series, Table
 from occluscope.windows import WindowGrid
+from tests.conftest import encode, random_picture
 from tests.unit.results.test_kinds import RESULTS
 
 GREY = 128
@@ -74,6 +76,38 @@ def test_size_is_the_pictures_longer_side() -> None:
     assert picture.shape[0] == 600
     assert (picture[:, :100] < GREY).all()
     assert drawn(spot(1.0), size=320).shape[1] == 320
+
+
+@pytest.mark.parametrize("size", [(4001, 2999), (1203, 4096)])
+def test_a_map_lies_on_a_reduced_original_where_it_lies_on_the_whole(size: tuple[int, int]) -> None:
+    width, height = size
+    geometry = GridGeometry.of_pixels((100, 100), Frame(width / 8, 3, width - 7, height / 2))
+    content = encode(Image.new("RGB", size, (GREY, GREY, GREY)))
+    original, reduced = pictures.decode(content), pictures.decode(content, least=300)
+    assert max(reduced.size) < max(size) / 4
+    heatmap = Heatmap(random_values(), geometry, "probability", "drop")
+    options = DrawingOptions(overlay=True, size=300)
+    assert render_png(heatmap, options, "", reduced, size) == render_png(heatmap, options, "", original)
+
+
+def test_an_overlay_is_the_same_in_however_many_bands_it_is_blended(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = random_picture(2, (401, 303))
+    heatmap = Heatmap(random_values(), GEOMETRY, "probability", "drop")
+
+    def blended(band_pixels: int) -> bytes:
+        monkeypatch.setattr(overlay, "_BAND_PIXELS", band_pixels)
+        return render_png(heatmap, DrawingOptions(overlay=True, alpha=0.3), "", original)
+
+    whole = blended(401 * 303)
+    assert blended(401 * 50) == whole  # the last band is lower
+    assert blended(1) == whole  # line by line
+
+
+def random_values() -> np.ndarray:
+    """Of both signs, and some missing."""
+    values = np.random.default_rng(3).normal(size=(100, 100)).astype(np.float32)
+    values[:5] = np.nan
+    return values
 
 
 def test_a_class_map_gives_each_class_a_colour_and_names_it() -> None:
