@@ -8,11 +8,12 @@ from flask import Response, jsonify, request
 from flask_openapi3 import Info, OpenAPI
 
 from occluscope import __version__
+from occluscope.errors import FieldError
 from service.api import analyses, artifacts, auth, health, images, jobs, metrics, models, requests, webhooks
 from service.api.bodies import ApiRequest
 from service.api.context import KEY, Context, context
 from service.api.document import completed
-from service.api.problems import Problem, invalid_request, problem, register
+from service.api.problems import Problem, invalid, invalid_request, not_found, problem, register
 from service.keyring import Keyring
 from service.logs import configure_logs
 from service.queue import Announcer, Queue
@@ -50,6 +51,7 @@ def create_app(config: Settings | None = None) -> OpenAPI:
     requests.register(app)  # before anything that may refuse one
     app.before_request(refuse_other_hosts)
     app.before_request(refuse_other_sites)
+    app.before_request(refuse_nul)
     auth.register(app)
     app.after_request(harden)
     for module in (images, models, analyses, jobs, artifacts, webhooks, auth, health, metrics):
@@ -75,6 +77,16 @@ def is_trusted(host: str, trusted: Iterable[str]) -> bool:
         return False
     name = match[1]
     return any(name == one.lower() or (one.startswith(".") and name.endswith(one.lower())) for one in trusted)
+
+
+def refuse_nul() -> Response | None:
+    """No name has a NUL, and PostgreSQL takes no text with one."""
+    if "\0" in request.path:
+        return not_found("page")
+    fields = [name for name, values in request.args.lists() if "\0" in name or any("\0" in one for one in values)]
+    return (
+        invalid([FieldError(name.replace("\0", "\\0"), "has a NUL character") for name in fields]) if fields else None
+    )
 
 
 def refuse_other_sites() -> Response | None:

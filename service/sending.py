@@ -29,6 +29,7 @@ from service.lookup import begin_look_up
 from service.store.deliveries import Due
 
 ATTEMPT_SECONDS: Final = 10.0  # from looking up the name to the last of the answer's headers, all together
+_REASON_LETTERS: Final = 300  # of what went wrong; a receiver has its words in it
 _CONNECT_SECONDS: Final = 4.0  # to one of the name's addresses, before the next is tried
 
 _log = structlog.get_logger(__name__)
@@ -65,7 +66,7 @@ class Sender:
         except TimeoutError:
             return Sent(None, f"no answer within {ATTEMPT_SECONDS:g} s", looking_up)
         except (ForbiddenAddressError, UnknownAddressError, httpx.HTTPError) as error:
-            return Sent(None, str(error) or type(error).__name__, looking_up)
+            return Sent(None, (str(error) or type(error).__name__)[:_REASON_LETTERS], looking_up)
         except Exception as error:  # noqa: BLE001 - counts as an attempt, or it would be made for ever
             _log.exception("delivery raised", job=due.job_id, delivery=due.id)
             return Sent(None, f"internal error ({type(error).__name__})", looking_up)

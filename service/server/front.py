@@ -6,6 +6,7 @@ pictures may take seconds each, so they have half of the threads and wait for th
 """
 
 import asyncio
+import re
 import tempfile
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -90,6 +91,14 @@ class Front:
             await _send(scope, send, _refusal(refused), last=True)
         except _GoneError:
             return
+        except OSError as error:  # of the temporary file
+            _log.error("body not kept", error=str(error))
+            detail = "No space is left to take this in; nothing was stored."
+            await _send(scope, send, _refusal(RefusedError(HTTPStatus.INSUFFICIENT_STORAGE, detail)), last=True)
+        except Exception:  # noqa: BLE001 - no answer would be worse than one that says so
+            _log.exception("request not answered", path=str(scope["raw_path"]))
+            detail = "Something went wrong here; it has been logged."
+            await _send(scope, send, _refusal(RefusedError(HTTPStatus.INTERNAL_SERVER_ERROR, detail)), last=True)
         finally:
             self._held_bytes -= body.counted
             body.file.close()
@@ -106,7 +115,7 @@ class Front:
         announced = _announced(scope)
         if announced is not None and announced > most:
             raise _too_large(most, rest=announced <= most + self._config.max_body_bytes)
-        known = scope["raw_path"].startswith(b"/v1/session") or not scope["raw_path"].startswith(b"/v1/")
+        known = most <= limits.STRANGERS_BYTES
         while True:
             message = await _received(receive)
             piece = message.get("body", b"")
@@ -127,11 +136,11 @@ class Front:
                 return None
 
     def _limit(self, scope: Scope) -> int:
-        """Most bytes of this request's body."""
-        path = scope["raw_path"].rstrip(b"/")
+        """Most bytes of this request's body, by its path as the application reads it."""
+        path = re.sub(rb"/+", b"/", unquote_to_bytes(scope["raw_path"])).rstrip(b"/")
         if path == b"/v1/images":
             return self._config.max_body_bytes
-        return limits.SESSION_BYTES if path == b"/v1/session" else self._config.max_json_bytes
+        return self._config.max_json_bytes if path.startswith(b"/v1/jobs") else limits.SESSION_BYTES
 
     async def _refused_stranger(self, scope: Scope) -> Answer | None:
         """What the application says to whoever sends this, if it is that they must not."""

@@ -1,11 +1,17 @@
-"""HTTP on one connection: uvicorn's, with limits on how long and how large a request's header may be."""
+"""HTTP on one connection: uvicorn's, with limits on how long and how large a request's header may be.
+
+Of uvicorn's two parsers the stricter, h11: it keeps trailers apart from headers, bounds both, reads a body whatever
+upgrade is proposed, and takes up a further request only when the one before has its whole answer.
+"""
 
 import asyncio
 import json
+import sys
 from http import HTTPStatus
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from service.api.problems import MEDIA_TYPE, Problem
 from service.server import limits
@@ -14,84 +20,90 @@ ABORT = "abort"  # of a request's state: closes its connection at once, whatever
 GONE = "gone"  # of a request's state: tells whether its connection is closed
 
 
-class GuardedProtocol(HttpToolsProtocol):
+class GuardedProtocol(H11Protocol):
     """A silent or slow connection takes no thread, and is closed in time."""
 
-    _deadline: asyncio.TimerHandle | None = None
+    _deadline: asyncio.TimerHandle | None = None  # of a header
+    _watch: asyncio.TimerHandle | None = None
+    _unsent = 0  # bytes of answers that waited for the other side to read when last looked at
     _refused = False  # answered here: what still comes is forgotten
-    _head_bytes = 0  # received since the last request's end, while no header is complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refused at once where there are too many."""
+        self.app_state = {**self.app_state, ABORT: transport.abort, GONE: transport.is_closing}
         super().connection_made(transport)
         if len(self.connections) > limits.CONNECTIONS:
             transport.abort()
             return
+        self._watch = self.loop.call_later(limits.SEND_IDLE_SECONDS / 2, self._look)
         self._await_header(limits.HEADER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """No deadline any more."""
-        self._header_came()
+        """No timer any more."""
+        for timer in (self._deadline, self._watch):
+            if timer is not None:
+                timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parsed; a header without end is not taken."""
-        if self._refused:
-            return
-        super().data_received(data)
-        if self._deadline is not None:
-            self._head_bytes += len(data)
-            if self._head_bytes > limits.HEADER_BYTES:
-                message = f"The request's header is over its limit ({limits.HEADER_BYTES:,} bytes)."
-                self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, message)
+        """Parsed, unless the connection is given up."""
+        if not self._refused:
+            super().data_received(data)
 
-    def on_message_begin(self) -> None:
-        """A request's first byte."""
-        super().on_message_begin()
-        self.scope["state"][ABORT] = self.transport.abort
-        self.scope["state"][GONE] = self.transport.is_closing
-
-    def on_headers_complete(self) -> None:
-        """From here on the application looks at the clock."""
-        self._header_came()
-        super().on_headers_complete()
+    def handle_events(self) -> None:
+        """What has come so far; once a header is whole, the application looks at the clock."""
+        super().handle_events()
+        if self.conn.their_state is not h11.IDLE and self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def on_response_complete(self) -> None:
-        """A further request may come, for a while."""
+        """A further request may come, for a while; or has come already."""
         super().on_response_complete()
-        if not self.transport.is_closing():
+        if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._await_header(limits.IDLE_SECONDS + limits.HEADER_SECONDS)
 
     def send_400_response(self, msg: str) -> None:
-        """As a problem document, as all errors are."""
-        self._refuse(HTTPStatus.BAD_REQUEST, msg)
+        """As a problem document, as all errors are; uvicorn calls it while it handles what h11 has raised."""
+        status = HTTPStatus(getattr(sys.exc_info()[1], "error_status_hint", HTTPStatus.BAD_REQUEST))
+        if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            msg = f"The request's header is over its limit ({limits.HEADER_BYTES:,} bytes)."
+        self._refuse(status, msg)
 
     def _await_header(self, seconds: float) -> None:
-        self._header_came()
-        self._deadline = self.loop.call_later(seconds, self._too_slow)
-
-    def _header_came(self) -> None:
-        self._head_bytes = 0
         if self._deadline is not None:
             self._deadline.cancel()
-            self._deadline = None
+        self._deadline = self.loop.call_later(seconds, self._too_slow)
 
     def _too_slow(self) -> None:
         message = f"The request's header did not come within {limits.HEADER_SECONDS:g} seconds."
         self._refuse(HTTPStatus.REQUEST_TIMEOUT, message)
 
+    def _look(self) -> None:
+        """Give up an answer that is complete but that the other side does not read."""
+        unsent = self.transport.get_write_buffer_size()
+        answering = self.cycle is not None and not self.cycle.response_complete  # then whoever sends looks at the clock
+        if unsent and unsent == self._unsent and (self.transport.is_closing() or not answering):
+            self.transport.abort()
+            return
+        self._unsent = unsent
+        self._watch = self.loop.call_later(limits.SEND_IDLE_SECONDS / 2, self._look)
+
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answer without asking the application, and close."""
-        self._header_came()
+        """Answer without asking the application, and close; where an answer is under way, only close."""
+        self._refused = True
         if self.transport.is_closing():
             return
-        body = problem_body(status, detail)
-        headers = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
-            f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-        )
-        self._refused = True
-        self.transport.write(headers.encode() + body)
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            body = problem_body(status, detail)
+            head = (
+                f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: {MEDIA_TYPE}\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
         if self.transport.can_write_eof():  # closed in its face, a sender might never read why
             self.transport.write_eof()
         else:

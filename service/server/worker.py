@@ -20,6 +20,7 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "asyncio",
         "http": GuardedProtocol,
+        "h11_max_incomplete_event_size": limits.HEADER_BYTES,
         "ws": "none",
         "lifespan": "on",
         "server_header": False,

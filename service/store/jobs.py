@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import delete, func, select, tuple_, update
@@ -228,9 +228,9 @@ def _encode_cursor(job: Job) -> str:
 def _decode_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        moment = datetime.fromisoformat(created_at)
-    except (binascii.Error, ValueError, TypeError) as error:
+        moment = datetime.fromisoformat(created_at).astimezone(UTC)
+    except (binascii.Error, ValueError, TypeError, OverflowError) as error:
         raise ValueError("not a cursor from this list") from error
-    if not isinstance(job_id, str) or moment.tzinfo is None:
+    if not isinstance(job_id, str) or "\0" in job_id:
         raise ValueError("not a cursor from this list")
     return moment, job_id

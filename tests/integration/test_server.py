@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -230,3 +231,67 @@ def test_requests_name_a_host_that_is_trusted(api: Api, host: str, status: int) 
     assert answer.status_code == status
     if status != 200:
         assert answer.headers["Content-Type"] == MEDIA_TYPE
+
+
+def asked(api: Api, *pieces: bytes, pause: float = 0.0) -> bytes:
+    """All that comes back for what is sent, piece by piece, until the other side closes."""
+    with api.connection() as connection:
+        for piece in pieces:
+            connection.sendall(piece)
+            time.sleep(pause)
+        return received(connection)
+
+
+def head(api: Api, line: str, *more: str) -> bytes:
+    key = f"Authorization: Bearer {api.key}"
+    return "\r\n".join([line, "Host: 127.0.0.1", key, *more, "", ""]).encode()
+
+
+def statuses(answers: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", answers)]
+
+
+def test_a_body_is_a_body_whatever_upgrade_is_proposed(api: Api) -> None:
+    """Java's client proposes HTTP/2 with its first request; a body that comes later is no request of its own."""
+    body = head(api, "GET /v1/analyses HTTP/1.1", "Connection: close")
+    more = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+    first = head(api, "POST /v1/jobs HTTP/1.1", "Content-Type: application/json", f"Content-Length: {len(body)}", *more)
+    answers = asked(api, first, body, pause=0.3)
+    assert statuses(answers) == [400]
+    assert b"no JSON" in answers
+
+
+def test_trailers_are_no_headers_and_have_an_end(api: Api) -> None:
+    chunked = head(api, "POST /v1/jobs HTTP/1.1", "Transfer-Encoding: chunked", "Connection: close")
+    answers = asked(api, chunked + b"2\r\n{}\r\n0\r\nContent-Type: application/json\r\n\r\n")
+    assert statuses(answers) == [415]
+    with api.connection() as connection:
+        connection.sendall(chunked + b"2\r\n{}\r\n0\r\n")
+        with suppress(OSError):  # it does not listen any more
+            for _ in range(200):
+                connection.sendall(b"x: " + b"a" * 4000 + b"\r\n")
+        assert statuses(received(connection)) in ([431], [400])
+
+
+def test_requests_that_follow_each_other_are_all_answered(api: Api) -> None:
+    """The second one's body comes later; and what comes after a request, however odd, costs it no answer."""
+    second = head(api, "POST /v1/images HTTP/1.1", "Content-Length: 200000", "Connection: close")
+    answers = asked(api, head(api, "GET /openapi.json HTTP/1.1") + second, b"x" * 200_000, pause=0.3)
+    assert statuses(answers) == [200, 415]
+    alive = head(api, "GET /healthz HTTP/1.1", "Content-Length: 200000")
+    answers = asked(api, alive, b"x" * 200_000, head(api, "GET /healthz HTTP/1.1", "Connection: close"), pause=0.2)
+    assert statuses(answers) == [200, 200]
+    assert statuses(asked(api, head(api, "GET /openapi.json HTTP/1.1") + b"GARBAGE\r\n\r\n")) == [200, 400]
+
+
+@pytest.mark.parametrize("path", ["/", "/v1/sessionx", "/%761/images", "//v1/images", "/v1/session", "/v1/images/"])
+def test_wherever_a_stranger_sends_it_little_of_a_body_is_taken(api: Api, path: str) -> None:
+    answer = httpx.post(f"{api.url}{path}", content=b"x" * 2**20)
+    assert answer.status_code in (401, 413)
+    assert answer.headers["Content-Type"] == MEDIA_TYPE
+
+
+def test_an_origin_of_any_form_is_another_site(api: Api) -> None:
+    for origin in ("http://[", "null", "", "://", "http://127.0.0.1.evil.example"):
+        answer = httpx.post(f"{api.url}/v1/jobs", headers={**api.headers, "Origin": origin}, json={})
+        assert (answer.status_code, answer.headers["Content-Type"]) == (403, MEDIA_TYPE), origin

@@ -1,5 +1,7 @@
 """Every route, asked as no client would: each error is a problem document, and nobody's mistake is a 500."""
 
+import base64
+import json
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -137,3 +139,18 @@ def test_a_body_over_a_limit_is_told_which(served: Served, path: str, content: d
     assert answer.status_code == 413
     assert answer.json is not None
     assert limit in answer.json["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/%00", "/v1/images/a%00b", "/v1/artifacts/%00", "/jobs/%00", "/static/%00"])
+def test_a_nul_is_in_no_name(served: Served, path: str) -> None:
+    """SQLite takes it, PostgreSQL raises."""
+    answer = served.client().get(path, headers=served.headers)
+    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+
+
+def test_a_nul_or_an_odd_moment_in_a_query_is_a_field_that_is_wrong(served: Served) -> None:
+    early = base64.urlsafe_b64encode(json.dumps(["0001-01-01T00:00:00+14:00", "0" * 32]).encode()).decode()
+    for query, path in (("analysis=%00", "analysis"), ("cursor=%00", "cursor"), (f"cursor={early}", "cursor")):
+        answer = served.client().get(f"/v1/jobs?{query}", headers=served.headers)
+        assert answer.status_code == 422
+        assert [error["path"] for error in answer.get_json()["errors"]] == [path]
