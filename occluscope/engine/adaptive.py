@@ -153,7 +153,8 @@ class Refinement:
         slopes = np.zeros(self.shape)
         for one in self.estimate().T.reshape(self.maps, *self.shape):
             gradients = [np.gradient(one, axis=axis) for axis in (0, 1) if self.shape[axis] > 1]
-            slope = np.sqrt(uniform_filter(sum(gradient**2 for gradient in gradients), _SLOPES))
+            squares = uniform_filter(sum(gradient**2 for gradient in gradients), _SLOPES)
+            slope = np.sqrt(squares.clip(min=0))  # the filter's running sums leave less than nothing of a flat part
             slopes += slope / (slope.mean() or 1.0)
         return np.asarray((slopes / (slopes + self.maps)).ravel())
 

@@ -15,11 +15,14 @@ def farthest(done: np.ndarray, weight: np.ndarray, count: int, tick: Callable[[]
 
     done, weight: bool and positive float64 [rows, columns]; at least one place is done. tick: called now and then; it
     may raise. Returns places row by row, int64 [count], in the order chosen; of equally far ones the first.
+    Raises ValueError where a weight is no number.
 
     A choice brings only places nearer that lie closer to it than the farthest place lay to any done. So what is
     looked at after each is a small square; and since distances only fall, a place's rank is corrected when its turn
     comes (a lazy greedy choice): n log n for a grid of n places evenly done, where comparing all of them n²/13 is.
     """
+    if not np.isfinite(weight).all():
+        raise ValueError("every weight must be a finite number")
     rows, columns = done.shape
     places = np.stack(list(np.indices(done.shape)), axis=-1).reshape(-1, 2).astype(float)
     distance, _ = cKDTree(places[done.ravel()]).query(places)

@@ -120,3 +120,24 @@ def test_the_sampler_without_a_margin_is_exact_for_any_windows(lite0: LoadedMode
         assert (outputs - expected[positions]).abs().max() <= 1e-5 * expected.abs().max()
     cut = network.sampler(picture, grid, cover, 8)(positions)
     assert (cut - expected[positions]).abs().max() > 1e-3
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("kind", ["constant", "zeros", "step", "bump", "saturated", "noise on a plain"])
+def test_it_ends_whatever_the_map_is_like(kind: str) -> None:
+    """On a flat part the filter of squares leaves less than nothing, and its root is no number."""
+    shape = (61, 67)
+    y, x = np.indices(shape) / 60
+    maps = {
+        "constant": np.full(shape, 0.3),
+        "zeros": np.zeros(shape),
+        "step": np.where(x > 0.5, 1.0, 0.3),
+        "bump": 0.3 + np.exp(-(((y - 0.5) ** 2 + (x - 0.5) ** 2) / 0.002)),
+        "saturated": 1 / (1 + np.exp(-80 * (x - y))),
+        "noise on a plain": np.where(y < 0.3, np.random.default_rng(0).random(shape), 1e6),
+    }
+    truth = maps[kind].reshape(-1, 1)
+    found, _ = last_of(truth, shape, 0.05)
+    span = truth.max() - truth.min()
+    assert np.isfinite(found.values).all()
+    assert np.sqrt(((found.values - truth) ** 2).mean()) <= 0.2 * span + 1e-9
