@@ -27,10 +27,12 @@ def _known_depths(layers: tuple[str | float, ...]) -> tuple[str | float, ...]:
     return layers
 
 
+_Published = Annotated[list[str | Annotated[float, Field(ge=0, le=1)]], Field(min_length=1, max_length=MAX_LAYERS)]
 Layers = Annotated[
-    Annotated[tuple[str | float | int, ...], Field(min_length=1, max_length=MAX_LAYERS)],
-    BeforeValidator(_as_tuple),
+    tuple[str | float | int, ...],
     AfterValidator(_known_depths),
+    Field(min_length=1, max_length=MAX_LAYERS),  # counted last: of a list with a wrong part that part alone is told
+    BeforeValidator(_as_tuple, json_schema_input_type=_Published),
 ]
 
 

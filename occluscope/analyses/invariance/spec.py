@@ -74,11 +74,6 @@ def _families(given: Any) -> Any:
     return tuple({"family": one} if isinstance(one, str) else one for one in listed)
 
 
-def _with_plain_names(schema: dict[str, Any]) -> None:
-    """Publish that a family may be given by its name alone."""
-    schema["items"] = {"anyOf": [{"type": "string", "enum": list(FAMILIES)}, schema["items"]]}
-
-
 def _each_once(families: tuple[ChosenFamily, ...]) -> tuple[ChosenFamily, ...]:
     names = [one.family for one in families]
     for name in names:
@@ -87,15 +82,19 @@ def _each_once(families: tuple[ChosenFamily, ...]) -> tuple[ChosenFamily, ...]:
     return families
 
 
+_Named = FamilyName | ChosenFamily
+_Listed = Annotated[list[_Named], Field(min_length=1, max_length=len(FAMILIES))]
+
+
 class InvarianceParameters(Parameters):
     """What can be set."""
 
     families: Annotated[
-        Annotated[tuple[ChosenFamily, ...], Field(min_length=1, max_length=len(FAMILIES))],
-        BeforeValidator(_families),
+        tuple[ChosenFamily, ...],
         AfterValidator(_each_once),
+        Field(min_length=1, max_length=len(FAMILIES)),  # counted last, so that of a wrong part that part alone is told
+        BeforeValidator(_families, json_schema_input_type=_Listed | _Named),
     ] = Field(
-        json_schema_extra=_with_plain_names,
         default=tuple(
             ChosenFamily(family=name) for name in ("translate_x", "translate_y", "scale", "rotate", "brightness")
         ),

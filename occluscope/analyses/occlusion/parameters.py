@@ -71,7 +71,12 @@ Sizes = Annotated[
     Annotated[tuple[tuple[_Pixels, _Pixels], ...], Field(min_length=1, max_length=MAX_SIZES)],
     BeforeValidator(_sizes),
     WithJsonSchema(
-        {"anyOf": [*_SIZE_SCHEMA["anyOf"], {"type": "array", "items": _SIZE_SCHEMA, "maxItems": MAX_SIZES}]}
+        {
+            "anyOf": [
+                *_SIZE_SCHEMA["anyOf"],
+                {"type": "array", "items": _SIZE_SCHEMA, "minItems": 1, "maxItems": MAX_SIZES},
+            ]
+        }
     ),
 ]
 Colour = Annotated[
@@ -112,7 +117,9 @@ def _targets(given: Any) -> Any:
     return targets
 
 
-Targets = Annotated[OneTarget | tuple[OneTarget, ...], BeforeValidator(_targets)]
+Targets = Annotated[
+    OneTarget | Annotated[tuple[OneTarget, ...], Field(min_length=1, max_length=MAX_TARGETS)], BeforeValidator(_targets)
+]
 Region = Annotated[
     tuple[int, int, int, int] | str,
     BeforeValidator(_region),
