@@ -14,6 +14,7 @@ from torch.nn import functional
 from occluscope.engine.fields import Field, Layout
 from occluscope.engine.intervals import Spans
 from occluscope.engine.steps import Changed, Constant, Native, Picture, Planned, Run, Steady, Step
+from occluscope.engine.sums import sums_outside
 from occluscope.windows import WindowGrid
 
 _CHANNELS: Final = {"nchw": 1, "nhwc": 3}
@@ -63,7 +64,7 @@ class Kept:
         self.values = values
         self.is_filled = False
         self.buffers: dict[tuple[int, float], Buffer] = {}
-        self._sums: dict[int, Tensor] = {}
+        self._sums: dict[tuple[int, tuple[int, int]], Tensor] = {}
 
     def fill(self, values: Sequence[Any]) -> None:
         """Take over a picture's values, once all plans have said what they will read."""
@@ -86,11 +87,11 @@ class Kept:
         for buffer in self.buffers.values():
             buffer.written = False
 
-    def sums(self, step: int) -> Tensor:
-        """Summed-area table of a map: float64 [channels, height + 1, width + 1]."""
-        if step not in self._sums:
-            self._sums[step] = functional.pad(self.values[step][0].double().cumsum(1).cumsum(2), (1, 0, 1, 0))
-        return self._sums[step]
+    def sums_outside(self, step: int, size: tuple[int, int]) -> Tensor:
+        """What a map adds up to outside a rectangle: float64 [top, left, channels], for each place where one can be."""
+        if (step, size) not in self._sums:
+            self._sums[step, size] = sums_outside(self.values[step][0].double(), size)
+        return self._sums[step, size]
 
 
 @dataclass

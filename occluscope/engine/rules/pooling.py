@@ -144,21 +144,22 @@ class GlobalMean(Operation):
         return reduce(values[0], (2, 3), keepdim=self.keep)
 
     def plan(self, planner: Planner, inputs: tuple[int, ...]) -> Planned | None:
-        """(Unoccluded sum + sum of the rectangle − sum of what it replaces) ÷ area, the sums in float64."""
+        """(Unoccluded sum outside the rectangle + sum of the rectangle) ÷ area, the sums in float64.
+
+        Nothing is subtracted: where the rectangle replaces all that was large, what is left of the total less that
+        would be rounding alone.
+        """
         source = planner.states[inputs[0]]
         if not isinstance(source, Field) or source.layout != "nchw" or source.is_whole:
             return None
         value, kept = planner.values[inputs[0]], planner.kept
         area, dtype = 1 if self.total else value.shape[-2] * value.shape[-1], value.dtype
         top, left = (torch.from_numpy(axis.place.offsets).to(value.device) for axis in (source.y, source.x))
-        bottom, right = top + source.y.place.size, left + source.x.place.size
+        size = (source.y.place.size, source.x.place.size)
 
         def run(batch: Any) -> Tensor:
-            table = kept.sums(inputs[0])
-            y0, y1, x0, x1 = top[batch.rows], bottom[batch.rows], left[batch.columns], right[batch.columns]
-            replaced = (table[:, y1, x1] - table[:, y0, x1] - table[:, y1, x0] + table[:, y0, x0]).T
-            change = batch.values[inputs[0]].double().sum((2, 3)) - replaced
-            means: Tensor = ((table[:, -1, -1] + change) / area).to(dtype)
+            outside = kept.sums_outside(inputs[0], size)[top[batch.rows], left[batch.columns]]
+            means: Tensor = ((outside + batch.values[inputs[0]].double().sum((2, 3))) / area).to(dtype)
             return means[:, :, None, None] if self.keep else means
 
         return Planned(Changed(), run)

@@ -271,6 +271,24 @@ def test_a_model_that_keeps_what_it_saw_is_followed_and_left_without_it() -> Non
     torch.testing.assert_close(got, expected(net, picture), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("sharpness", [3.0, 12.0, 20.0])
+def test_a_window_over_the_peak_of_an_exponential_leaves_the_mean_of_the_rest(sharpness: float) -> None:
+    """The peak holds nearly all of the sum; what is left without it is far under the total's rounding."""
+
+    def log_sum_exp(net: Net, x: Tensor) -> Tensor:
+        scores: Tensor = net.linear(torch.log(torch.exp(net.one(x) * sharpness).mean((2, 3))) / sharpness)
+        return scores
+
+    picture = torch.randn(3, *SIZE) * 0.1
+    picture[:, 12:15, 14:17] = 4
+    net = made(log_sum_exp)
+    followed, told = quietly(net, picture)
+    got, right = windows(followed, picture), expected(net, picture)
+    assert told == []
+    torch.testing.assert_close(got, right, rtol=0, atol=2e-6)
+    assert float((right[12] - net(picture[None])).abs().max()) > 0.1  # the window over the peak
+
+
 def test_hooks_are_neither_called_by_tracing_nor_ignored() -> None:
     """A hook that changes what a layer gives is part of what the model computes."""
     net, picture = made(lambda net, x: net.head(net.two(net.one(x)))), torch.randn(3, *SIZE)
