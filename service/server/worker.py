@@ -1,8 +1,9 @@
 """The process that gunicorn supervises: uvicorn's event loop with our protocol, and the application behind it."""
 
+import asyncio
 import logging
 import resource
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from uvicorn_worker import UvicornWorker
 
@@ -12,6 +13,8 @@ from service.server.freeing import free_for_good
 from service.server.front import Front
 from service.server.protocol import GuardedProtocol
 from service.settings import settings
+
+_SIGN_OF_LIFE_SECONDS: Final = 1.0  # between two
 
 
 class ApiWorker(UvicornWorker):  # type: ignore[misc]
@@ -26,6 +29,7 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         "access_log": False,
         "timeout_keep_alive": limits.IDLE_SECONDS,
+        "callback_notify": None,  # it goes by the wall clock: set back, gunicorn would hear nothing and kill us
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -37,6 +41,18 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
         if soft != resource.RLIM_INFINITY and soft < wanted:
             most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+    async def _serve(self) -> None:
+        signs = asyncio.create_task(self._give_signs_of_life())
+        try:
+            await super()._serve()
+        finally:
+            signs.cancel()
+
+    async def _give_signs_of_life(self) -> None:
+        while True:
+            self.notify()
+            await asyncio.sleep(_SIGN_OF_LIFE_SECONDS)
 
 
 def create() -> Front:
