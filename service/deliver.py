@@ -23,6 +23,7 @@ from service.store.deliveries import Due, claim_deliveries, note_delivered, note
 PLACES: Final = 64  # attempts at once
 PLACES_OF_ONE_OWNER: Final = 16
 _LOOK_SECONDS: Final = 0.5  # between two looks for what is due
+_LONGEST_GROWTH: Final = 40  # times that a pause grows; far beyond the longest, and a number still
 _GROWTH: Final = 3.0  # of the pause, with each attempt
 _LONGEST_PAUSE_SECONDS: Final = 6 * 3600.0
 
@@ -135,5 +136,5 @@ class Deliverer:
         """Seconds until the next attempt; none where there will be none."""
         if due.attempt >= self._config.webhook_attempts or status == HTTPStatus.GONE:
             return None
-        pause = self._config.webhook_retry_seconds * _GROWTH ** (due.attempt - 1)
+        pause = self._config.webhook_retry_seconds * _GROWTH ** min(due.attempt - 1, _LONGEST_GROWTH)
         return min(pause, _LONGEST_PAUSE_SECONDS)

@@ -6,6 +6,8 @@ upgrade is proposed, and takes up a further request only when the one before has
 
 import asyncio
 import json
+import socket
+import struct
 import sys
 from http import HTTPStatus
 from typing import Any
@@ -30,7 +32,7 @@ class GuardedProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Refused at once where there are too many."""
-        self.app_state = {**self.app_state, ABORT: transport.abort, GONE: transport.is_closing}
+        self.app_state = {**self.app_state, ABORT: self._abort, GONE: transport.is_closing}
         super().connection_made(transport)
         if len(self.connections) > limits.CONNECTIONS:
             transport.abort()
@@ -84,10 +86,17 @@ class GuardedProtocol(H11Protocol):
         unsent = self.transport.get_write_buffer_size()
         answering = self.cycle is not None and not self.cycle.response_complete  # then whoever sends looks at the clock
         if unsent and unsent == self._unsent and (self.transport.is_closing() or not answering):
-            self.transport.abort()
+            self._abort()
             return
         self._unsent = unsent
         self._watch = self.loop.call_later(limits.SEND_IDLE_SECONDS / 2, self._look)
+
+    def _abort(self) -> None:
+        """Close at once, and have the kernel forget what was not read of the answer, megabytes maybe."""
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None and connection.fileno() >= 0:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.transport.abort()
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
         """Answer without asking the application, and close; where an answer is under way, only close."""
@@ -108,7 +117,7 @@ class GuardedProtocol(H11Protocol):
             self.transport.write_eof()
         else:
             self.transport.close()
-        self.loop.call_later(limits.DRAIN_SECONDS, self.transport.abort)
+        self.loop.call_later(limits.DRAIN_SECONDS, self._abort)
 
 
 def problem_body(status: HTTPStatus, detail: str) -> bytes:
