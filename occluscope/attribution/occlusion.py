@@ -42,7 +42,7 @@ class Occlusion:
             raise TypeError(f"forward_func must be a module or a function, not {type(forward_func).__name__}")
         self.forward_func = forward_func
         self._followed: Followed | None = None
-        self._fingerprint: tuple[Any, ...] = ()
+        self._fingerprint: tuple[Any, ...] = ()  # of the model, as it was followed
         self._has_warned = False
 
     def attribute(  # noqa: PLR0917 - Captum's arguments, in Captum's order
@@ -79,21 +79,22 @@ class Occlusion:
             inputs, sliding_window_shapes, strides, baselines, target, additional_forward_args, perturbations_per_eval
         )
         model = self.forward_func
+        now = fingerprint(model) if isinstance(model, nn.Module) else ()  # before it runs, as every call finds it
         with torch.no_grad(), preserved(model) if isinstance(model, nn.Module) else nullcontext():
             base = scores.run(model, tuple(one.clone() for one in call.inputs), call.more, target)
-            found = self._by_following(call, base, show_progress)
+            found = self._by_following(call, base, now, show_progress)
             if found is None:
                 with _progress(show_progress, sum(map(len, call.windows))) as advance:
                     found = whole.attribute(model, call, base, advance)
-        if isinstance(model, nn.Module):
-            self._fingerprint = fingerprint(model)
         return found if call.several else found[0]
 
     def attribute_future(self, *_: Any, **__: Any) -> NoReturn:
         """Not there, as in Captum."""
         raise NotImplementedError("Occlusion has no attribute_future: use attribute")
 
-    def _by_following(self, call: Call, base: Tensor, show_progress: bool) -> tuple[Tensor, ...] | None:
+    def _by_following(
+        self, call: Call, base: Tensor, now: tuple[Any, ...], show_progress: bool
+    ) -> tuple[Tensor, ...] | None:
         """None where it has to be by whole passes."""
         model = self.forward_func
         reason = followed.why_not(model, call, base)
@@ -101,10 +102,10 @@ class Occlusion:
             self._warn(f"{reason}; whole forward passes are used instead")
             return None
         assert isinstance(model, nn.Module)  # noqa: S101 - anything else has a reason
-        if self._followed is None or self._fingerprint != fingerprint(model):
+        if self._followed is None or self._fingerprint != now:
             with torch.random.fork_rng(_cuda_devices(call)):  # whole passes draw the random numbers that Captum's do
                 self._followed = Followed(model, call.inputs[0][0])
-            self._fingerprint = fingerprint(model)
+            self._fingerprint = now
         if self._followed.reason is not None:  # of which it has warned
             return None
         try:

@@ -3,13 +3,17 @@
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from occluscope.engine.mutation import UntraceableError
+
+_SAMPLE: Final = 64  # of a tensor's values: what its sum cannot see, two values that change places
+_OWN_DICTIONARIES: Final = frozenset(vars(nn.Module())) - {"training"}  # what torch itself keeps in every module
+_LONG: Final = 1000  # entries: a container of more holds data rather than a setting
 
 
 @contextmanager
@@ -32,7 +36,7 @@ def preserved(module: nn.Module) -> Iterator[None]:
                     now.update(then)
         with torch.inference_mode():
             for buffer, value in buffers:
-                if not torch.equal(buffer, value):
+                if not _is_equal(buffer, value):
                     buffer.copy_(value)
 
 
@@ -59,9 +63,12 @@ def private_copy(module: nn.Module) -> nn.Module:
 
 
 def fingerprint(module: nn.Module) -> tuple[Any, ...]:
-    """Equal as long as no part, parameter, buffer, plain attribute or hook of the module has been changed."""
+    """Equal as long as no part, parameter, buffer, plain attribute or hook of the module has been changed.
+
+    Values are compared, not how often torch has noted a change: it notes none that goes through ``.data``.
+    """
     values = [
-        (id(value), value.data_ptr(), 0 if value.is_inference() else value._version)  # noqa: SLF001 - no public name
+        (value.device, value.dtype, tuple(value.shape), _checksum(value))
         for value in (*module.parameters(), *module.buffers())
         if not is_lazy(value)
     ]
@@ -70,11 +77,52 @@ def fingerprint(module: nn.Module) -> tuple[Any, ...]:
             id(part),
             len(part._forward_hooks),  # noqa: SLF001 - torch has no public way to ask
             len(part._forward_pre_hooks),  # noqa: SLF001
-            *((name, value) for name, value in vars(part).items() if isinstance(value, bool | int | float | str)),
+            *((name, _seen(value)) for name, value in vars(part).items() if name not in _OWN_DICTIONARIES),
         )
         for part in module.modules()
     ]
     return *values, *parts
+
+
+def _seen(value: Any, depth: int = 4) -> Any:
+    """What of an attribute can be compared later: plain values, tensors, and containers of them."""
+    if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype | torch.device):
+        return repr(value)
+    if isinstance(value, Tensor):
+        return None if is_lazy(value) else (value.device, value.dtype, tuple(value.shape), _checksum(value))
+    if isinstance(value, dict | list | tuple) and len(value) > _LONG:
+        return id(value), len(value)
+    if depth and isinstance(value, dict):
+        return tuple((repr(key), _seen(one, depth - 1)) for key, one in value.items())
+    if depth and isinstance(value, list | tuple):
+        return tuple(_seen(one, depth - 1) for one in value)
+    return id(value)
+
+
+def _checksum(value: Tensor) -> Any:
+    """Of all a tensor's bits, and a sample of them in order; of what has none to show (meta, opaque), what it is."""
+    try:
+        if value.layout != torch.strided:
+            value = torch.cat([value._indices().flatten().double(), value._values().flatten().double()])  # noqa: SLF001
+        if value.device.type == "meta":
+            return id(value)
+        octets = value.detach().contiguous().view(-1).view(torch.uint8)
+        whole = len(octets) // 8 * 8
+        words = octets[:whole].view(torch.int64)
+        sample = words[:: max(len(words) // _SAMPLE, 1)].tolist()
+        return int(words.sum()), *sample, *octets[whole:].tolist()
+    except (RuntimeError, NotImplementedError):
+        return id(value)
+
+
+def _is_equal(buffer: Tensor, value: Tensor) -> bool:
+    """Whether a buffer still has that value; of what cannot be compared it is believed (meta tensors have none)."""
+    try:
+        if buffer.layout == torch.sparse_coo:
+            return torch.equal(buffer.to_dense(), value.to_dense())
+        return torch.equal(buffer, value)
+    except (RuntimeError, NotImplementedError):
+        return True
 
 
 def _dictionaries(part: nn.Module) -> tuple[dict[str, Any], ...]:

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -119,6 +121,71 @@ def test_a_model_that_tracing_misreads_gives_them_too() -> None:
     with pytest.warns(UserWarning, match="other numbers than the model; whole forward passes"):
         ours = occluscope.Occlusion(module).attribute(PICTURES, **arguments)
     agree(ours, CaptumOcclusion(module).attribute(PICTURES, **arguments))
+
+
+class Heads(nn.Module):
+    """Two outputs of very different size; the second depends on all that can be changed of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.first, self.large, self.small = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 1, 3), nn.Conv2d(8, 1, 3)
+        self.stride, self.settings, self.factor = (1, 1), {"times": 1.0}, torch.tensor(1.0)
+
+    def forward(self, x: Tensor, times: float = 1.0) -> Tensor:
+        y = nn.functional.relu(self.first(x))
+        z = nn.functional.conv2d(y, self.small.weight, self.small.bias, self.stride)
+        z = z.mean((2, 3)) * self.settings["times"] * self.factor
+        return torch.cat([self.large(y).mean((2, 3)) * 1e6, z], 1) * times
+
+
+def weights_through_data(module: Heads) -> None:
+    module.small.weight.data.mul_(-2)
+
+
+def weights_in_order(module: Heads) -> None:
+    module.small.weight.data.copy_(module.small.weight.data.flip(1))
+
+
+def a_tuple(module: Heads) -> None:
+    module.stride = (3, 3)
+
+
+def an_entry(module: Heads) -> None:
+    module.settings["times"] = 4.0
+
+
+def a_tensor(module: Heads) -> None:
+    module.factor.mul_(5)
+
+
+@pytest.mark.parametrize("change", [weights_through_data, weights_in_order, a_tuple, an_entry, a_tensor])
+@pytest.mark.parametrize("between", [False, True])
+def test_what_was_changed_of_a_model_counts_at_the_next_call(change: Callable[[Heads], None], between: bool) -> None:
+    """Also where another call, which is not followed, lies between."""
+    module = Heads().eval().requires_grad_(requires_grad=False)
+    ours = occluscope.Occlusion(module)
+    arguments: dict[str, Any] = {"sliding_window_shapes": (3, 9, 9), "strides": (3, 9, 9), "target": 1}
+    ours.attribute(PICTURES, **arguments)
+    change(module)
+    if between:
+        with pytest.warns(UserWarning, match="additional_forward_args"):
+            ours.attribute(PICTURES, additional_forward_args=1.0, **arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # it is followed anew
+        found = ours.attribute(PICTURES, **arguments)
+    agree(found, CaptumOcclusion(module).attribute(PICTURES, **arguments))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_buffer_that_holds_no_dense_numbers(device: str) -> None:
+    """A graph's sparse adjacency; a meta tensor, of a shape alone."""
+    module = network()
+    sparse = torch.sparse_coo_tensor(torch.tensor([[0, 1], [1, 0]]), torch.ones(2), (2, 2))
+    module.register_buffer("adjacency", sparse if device == "cpu" else torch.empty(3, device="meta"))
+    arguments: dict[str, Any] = {"sliding_window_shapes": (3, 9, 9), "strides": (3, 9, 9), "target": 1}
+    ours = occluscope.Occlusion(module).attribute(PICTURES, **arguments)
+    agree(ours, CaptumOcclusion(network()).attribute(PICTURES, **arguments))
 
 
 @pytest.mark.parametrize(
