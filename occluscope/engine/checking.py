@@ -17,7 +17,10 @@ from occluscope.windows import WindowGrid
 
 # What rounding may make of the largest output. Far over what it does, far under what a misread operation does.
 _ROUNDING: Final = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 6e-2, torch.float16: 1e-2}
-_EFFECT: Final = 0.01  # of what covering the windows changes; in float64 rounding is far under every effect
+_EFFECT: Final = 0.01  # of what covering the windows changes of an output
+_PRECISE_ROUNDING: Final = (
+    1e-12  # of the largest output, in float64: what an output that no window changes may differ by
+)
 # Where rounding hides what windows change, more precise numbers decide.
 _MORE_PRECISE: Final[dict[torch.dtype, tuple[torch.dtype, ...]]] = {
     torch.float32: (torch.float64,),
@@ -26,6 +29,7 @@ _MORE_PRECISE: Final[dict[torch.dtype, tuple[torch.dtype, ...]]] = {
 }
 _OWN_ROUNDING: Final = 10  # times the model's own error of rounding, measured against more precise numbers
 _COPY_BYTES: Final = 2 * 2**30  # most memory that the weights may take in more precise numbers
+_MIXED: Final = 0.1  # of what an output differs by between windows
 _PLACES: Final = (0, 4, 5, 8)  # of three by three windows: two corners, the middle, the right edge
 
 
@@ -65,15 +69,27 @@ class _Run:
         """Whether the outputs differ by rounding alone, and that is little beside what the windows change."""
         if not Tolerance(_ROUNDING[self.expected.dtype], self.own).holds(self.found, self.expected):
             return False
-        if self.expected.dtype == torch.float64:
-            return True
         parts = Tolerance(0, self.own).parts
-        for clear, expected, found in zip(parts(self.clear), parts(self.expected), parts(self.found), strict=True):
-            finite = (expected.isfinite() & clear.isfinite()).all(0)
-            error = (found - expected)[:, finite].abs().amax() if finite.any() else 0
-            if error > _EFFECT * (expected - clear)[:, finite].abs().amax():
-                return False
+        return all(
+            _columns_agree(*three)
+            for three in zip(parts(self.clear), parts(self.expected), parts(self.found), strict=True)
+        )
+
+
+def _columns_agree(clear: Tensor, expected: Tensor, found: Tensor) -> bool:
+    """Whether each output by itself differs by little beside what the windows change of it.
+
+    A small output may stand beside a large one, and be wrong by far less than that one's rounding.
+    """
+    finite = (expected.isfinite() & clear.isfinite()).all(0)
+    if not finite.any():
         return True
+    dtype = expected.dtype
+    clear, expected, found = (one[:, finite].double() for one in (clear, expected, found))
+    error, effect = (found - expected).abs().amax(0), (expected - clear).abs().amax(0)
+    precise, size = dtype == torch.float64, expected.abs().amax(0)
+    rounding = _PRECISE_ROUNDING * size.max() if precise else 2 * torch.finfo(dtype).eps * size
+    return bool((error <= torch.maximum(_EFFECT * effect, rounding)).all())
 
 
 def check(network: IncrementalNetwork, module: nn.Module, picture: Tensor, layers: Sequence[str] = ()) -> Tolerance:
@@ -163,7 +179,12 @@ def mixes_pictures(module: nn.Module, picture: Tensor) -> bool:
     origins = torch.from_numpy(grid.origins()[positions]).to(picture.device)
     with torch.inference_mode():
         together = module(covered(picture, origins, constant_cover(colour, grid.window)(origins)).contiguous())
-    return not Tolerance(10 * _ROUNDING.get(picture.dtype, 1e-2), alone[0].numel()).holds(together, alone)
+    if not Tolerance(10 * _ROUNDING.get(picture.dtype, 1e-2), alone[0].numel()).holds(together, alone):
+        return True
+    one, several = (outputs.reshape(len(outputs), -1).double().nan_to_num() for outputs in (alone, together))
+    rounding = 10 * torch.finfo(alone.dtype).eps * one.abs().amax(0) if alone.is_floating_point() else 0 * one[0]
+    allowed = torch.maximum(_MIXED * (one.amax(0) - one.amin(0)), rounding)  # each output by itself
+    return bool(((several - one).abs().amax(0) > allowed).any())
 
 
 def _converted(value: Any, dtype: torch.dtype) -> Any:

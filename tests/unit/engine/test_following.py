@@ -289,6 +289,30 @@ def test_a_window_over_the_peak_of_an_exponential_leaves_the_mean_of_the_rest(sh
     assert float((right[12] - net(picture[None])).abs().max()) > 0.1  # the window over the peak
 
 
+@pytest.mark.parametrize(
+    "small",
+    [
+        lambda y: y.mean((2, 3)) - 0.5 * y.mean((0, 2, 3))[None],
+        lambda y: torch.where(y > 0, y, y.mean()).mean((2, 3)),
+        lambda y: (y / y.std()).mean((2, 3)),
+    ],
+)
+def test_a_small_output_beside_a_large_one_is_checked_by_itself(small: Callable[[Tensor], Tensor]) -> None:
+    """It mixes the pictures of a batch, by far less than the other's rounding."""
+
+    def heads(net: Net, x: Tensor) -> Tensor:
+        y = functional.relu(net.one(x))
+        return torch.cat([1e6 * net.two(y).mean((2, 3)), small(net.two(y)[:, :1])], 1)
+
+    net, picture = made(heads), torch.randn(3, *SIZE)
+    followed, told = quietly(net, picture)
+    got, right = windows(followed, picture), expected(net, picture)
+    assert len(told) == 1
+    assert followed.reason is not None
+    effect = (right - net(picture[None].clone()))[:, -1].abs().max()
+    assert float((got - right)[:, -1].abs().max()) <= 1e-3 * float(effect)
+
+
 def test_hooks_are_neither_called_by_tracing_nor_ignored() -> None:
     """A hook that changes what a layer gives is part of what the model computes."""
     net, picture = made(lambda net, x: net.head(net.two(net.one(x)))), torch.randn(3, *SIZE)
