@@ -29,7 +29,7 @@ from service.store.leases import Claim, claim_unit, end_lease, give_back_unit
 from service.store.packing import PackedOutcome, PackedResult, pack_outcome, pack_results
 from service.store.scheduling import due_unit
 from service.store.states import UnitRole
-from service.store.units import commit_unit, fail_unit, report_progress
+from service.store.units import commit_unit, fail_queued_unit, fail_unit, report_progress
 from workers.activity import Activity
 from workers.heartbeat import Heartbeat
 from workers.memory import end_in_order, is_within, memory_bound
@@ -105,11 +105,28 @@ class Executor:
     def _claim(self) -> Claim | None:
         if self.stopping.is_set():
             return None
-        with self._database.writing() as session:
-            unit_id = due_unit(session, self._models.names)
+        unit_id = None
+        try:
+            with self._database.writing() as session:
+                unit_id = due_unit(session, self._models.names)
+                if unit_id is None:
+                    return None
+                return claim_unit(session, unit_id, self._worker_id, self._config.lease_seconds)
+        except SQLAlchemyError:
+            raise
+        except Exception as error:
             if unit_id is None:
-                return None
-            return claim_unit(session, unit_id, self._worker_id, self._config.lease_seconds)
+                raise
+            self._fail_unreadable(unit_id, error)
+            return None
+
+    def _fail_unreadable(self, unit_id: str, error: Exception) -> None:
+        """End a unit whose row, or its job's, holds what cannot be read: it would stay the first in the queue."""
+        _log.exception("unit cannot be read", unit=unit_id)
+        kind = type(error).__name__
+        reason = f"what is stored of it cannot be read ({kind}); the worker's log has unit {unit_id}"
+        with self._database.writing() as session:
+            fail_queued_unit(session, unit_id, reason)
 
     def _run_claimed(self, claim: Claim) -> None:
         start = time.perf_counter()

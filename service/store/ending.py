@@ -136,11 +136,20 @@ def _error(session: Session, job_id: str, stages: Sequence[Stage]) -> str | None
     failed, units = sum(stage.failed for stage in stages), sum(stage.units for stage in stages)
     if not failed:
         return None
-    of_job = select(Unit).where(Unit.job_id == job_id, Unit.state == UnitState.FAILED)
-    first = session.scalars(of_job.order_by(Unit.position).limit(1)).one()
+    of_job = select(Unit.id, Unit.model, Unit.error).where(Unit.job_id == job_id, Unit.state == UnitState.FAILED)
+    first = session.execute(of_job.order_by(Unit.position).limit(1)).one()
     if units == 1:
-        return first.error
-    of = [f"of picture {first.images[0]}"] if first.images else []
+        return str(first.error)
+    images = _images(session, first.id)
+    of = [f"of picture {images[0]}"] if images else []
     several = sum(stage.role == UnitRole.WORK for stage in stages) > 1
     of += [f"with {first.model}"] if several and first.model else []
     return f"{failed} of {units} units failed; the first{''.join(f', {which}' for which in of)}: {first.error}"
+
+
+def _images(session: Session, unit_id: str) -> list[str]:
+    """A unit's pictures, none where that cannot be read."""
+    try:
+        return list(session.scalar(select(Unit.images).where(Unit.id == unit_id)) or [])
+    except (ValueError, TypeError):
+        return []

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import select, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.database import clock
@@ -53,11 +53,18 @@ class Freed:
 
 
 def claim_unit(session: Session, unit_id: str, worker_id: str, lease_seconds: float) -> Claim | None:
-    """Take a queued unit; none when there is nothing to take."""
+    """Take a queued unit; none when there is nothing to take.
+
+    It waits for no lock of a job, since all other claims wait for this one: a job that has begun is not written here,
+    and one that has not is another's only while it is cancelled or deleted.
+    """
     moment = clock(session)
-    job_id = session.scalar(select(Unit.job_id).where(Unit.id == unit_id))
-    job = lock_job(session, job_id) if job_id else None
+    of_job = select(Job.id, Job.state, Job.analysis, Job.params).join(Unit, Unit.job_id == Job.id)
+    job = session.execute(of_job.where(Unit.id == unit_id)).one_or_none()
     if job is None:
+        return None
+    locked = lock_job(session, job.id, skip_locked=True) if job.state == JobState.QUEUED else None
+    if locked is None and job.state == JobState.QUEUED:
         return None
     claimed = session.scalar(
         update(Unit)
@@ -75,8 +82,8 @@ def claim_unit(session: Session, unit_id: str, worker_id: str, lease_seconds: fl
     )
     if claimed is None:
         return None
-    if job.state == JobState.QUEUED:
-        job.state, job.started_at = JobState.RUNNING, moment
+    if locked and locked.state == JobState.QUEUED:
+        locked.state, locked.started_at = JobState.RUNNING, moment
     tally(session, "unit_attempts", job.analysis, claimed.model)
     planned = PlannedUnit(tuple(claimed.images), claimed.steps_total, claimed.payload)
     return Claim(
@@ -140,7 +147,8 @@ def free_expired_units(session: Session, max_attempts: int, lease_seconds: float
     freed: list[Freed] = []
     for job_id in found:
         if job := lock_job(session, job_id, skip_locked=True):
-            units = session.scalars(select(Unit).where(Unit.job_id == job_id, *expired).order_by(Unit.position)).all()
+            of_job = select(Unit).where(Unit.job_id == job_id, *expired).order_by(Unit.position)
+            units = session.scalars(of_job.options(defer(Unit.images), defer(Unit.payload))).all()
             freed += [_free(session, job, unit, max_attempts, moment) for unit in units]
     return freed
 

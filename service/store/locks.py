@@ -1,7 +1,7 @@
 """Row locks. Their order is turn, owner, job, unit in every transaction: so no two ever wait for each other."""
 
 from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from service.store.tables import Job
 
@@ -10,7 +10,9 @@ def lock_job(session: Session, job_id: str, *, skip_locked: bool = False) -> Job
     """Hold a job's row until the transaction ends: of two workers that end its last units the later sees the other's.
 
     None where there is no such job, or, with `skip_locked`, where another transaction holds it. SQLite has no row
-    locks and needs none: whoever writes holds the whole database.
+    locks and needs none: whoever writes holds the whole database. Its parameters are read when they are asked for: a
+    job can be ended or deleted though they cannot be read.
     """
-    query = select(Job).where(Job.id == job_id).with_for_update(key_share=True, skip_locked=skip_locked)
+    query = select(Job).where(Job.id == job_id).options(defer(Job.params))
+    query = query.with_for_update(key_share=True, skip_locked=skip_locked)
     return session.scalar(query.execution_options(populate_existing=True))

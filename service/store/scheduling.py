@@ -110,10 +110,17 @@ def _whose_turn(session: Session, priority: Priority) -> str | None:
 
 
 def _first_unit(session: Session, priority: int, owner: str, loaded: Collection[str]) -> str | None:
-    of_owner = (_QUEUED, Unit.priority == priority, Unit.owner == owner)
-    oldest = select(Unit.job_id).where(*of_owner).order_by(Unit.submitted_at, Unit.job_id).limit(1)
-    job_id = session.scalar(oldest)
-    if job_id is None:
+    """A unit that is being cancelled or deleted is passed over: to wait for it would be to have all claims wait."""
+    order = (Unit.submitted_at, Unit.job_id, Unit.position)  # as an index has them
+    of_owner = select(Unit.id, Unit.model, Unit.submitted_at, Unit.job_id).where(
+        _QUEUED, Unit.priority == priority, Unit.owner == owner
+    )
+    query = of_owner.order_by(*order).limit(1).with_for_update(key_share=True, skip_locked=True)
+    first = session.execute(query).one_or_none()
+    if first is None:
         return None
-    of_job = select(Unit.id).where(_QUEUED, Unit.job_id == job_id).order_by(Unit.position).limit(1)
-    return session.scalar(of_job.where(Unit.model.in_(loaded))) or session.scalar(of_job)
+    if first.model in loaded or not loaded:
+        return str(first.id)
+    of_job = (Unit.submitted_at == first.submitted_at, Unit.job_id == first.job_id)
+    rather = session.execute(query.where(*of_job, Unit.model.in_(loaded))).one_or_none()
+    return str((rather or first).id)

@@ -8,7 +8,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from occluscope.results import Metric, Packed, Result, unpack
@@ -18,7 +18,7 @@ from service.store.kept import kept_rows
 from service.store.leases import Claim, change_held
 from service.store.locks import lock_job
 from service.store.packing import PackedOutcome, PackedResult
-from service.store.states import UnitState
+from service.store.states import JobState, UnitState
 from service.store.tables import Artifact, Unit
 from service.store.tables import Metric as MetricRow
 from service.store.tallies import tally
@@ -76,6 +76,28 @@ def fail_unit(session: Session, claim: Claim, error: str) -> bool:
     tally(session, "unit_failures", claim.analysis, claim.model)
     done = session.scalar(select(Unit.steps_done).where(Unit.id == claim.unit_id)) or 0
     note_ended_unit(session, job, claim.unit_id, claim.role, claim.model, failed=True, steps_done=done)
+    return True
+
+
+def fail_queued_unit(session: Session, unit_id: str, error: str) -> bool:
+    """End a unit that nobody can claim, since its row or its job's cannot be read; false when it is queued no more."""
+    found = session.execute(select(Unit.job_id, Unit.role, Unit.model).where(Unit.id == unit_id)).one_or_none()
+    job = lock_job(session, found.job_id) if found else None
+    if found is None or job is None:
+        return False
+    moment = clock(session)
+    failed = session.execute(
+        update(Unit)
+        .where(Unit.id == unit_id, Unit.state == UnitState.QUEUED)
+        .values(state=UnitState.FAILED, error=error, started_at=moment, finished_at=moment)
+        .returning(Unit.id)
+    )
+    if failed.first() is None:
+        return False
+    if job.state == JobState.QUEUED:
+        job.state, job.started_at = JobState.RUNNING, moment
+    tally(session, "unit_failures", job.analysis, found.model)
+    note_ended_unit(session, job, unit_id, found.role, found.model, failed=True, steps_done=0)
     return True
 
 

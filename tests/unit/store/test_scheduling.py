@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.database import Database
@@ -219,3 +219,25 @@ def submit_many(database: Database, owner: str, priority: Priority, jobs: int) -
                 owner=owner,
                 priority=priority,
             )
+
+
+def test_a_claim_waits_for_nobody_who_holds_a_job_or_its_units(
+    database: Database, submit: SubmitUnits, take: Take
+) -> None:
+    """On PostgreSQL: all claims wait for each other, so whoever deletes a large job would hold up all workers."""
+    if database.is_sqlite:
+        pytest.skip("SQLite has one writer")
+    begun, units = submit(3)
+    assert take()
+    queued, _ = submit(1)
+    _, (last,) = submit(1)
+    with ThreadPoolExecutor(1) as pool, database.writing() as other:
+        other.execute(select(Job).where(Job.id == begun).with_for_update())
+        claims = [pool.submit(take).result(timeout=20)]  # another unit of a job that ends a unit just now
+        other.execute(select(Unit.id).where(Unit.job_id.in_([begun, queued])).with_for_update())
+        claims.append(pool.submit(take).result(timeout=20))
+        assert pool.submit(take).result(timeout=20) is None
+    claims += [take() for _ in range(3)]
+    assert [claim and claim.unit_id for claim in claims[:3]] == [units[1], last, units[2]]
+    assert claims[3] is not None
+    assert claims[4] is None

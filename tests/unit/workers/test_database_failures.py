@@ -182,3 +182,35 @@ def test_a_postgresql_that_does_not_answer_or_breaks_off_is_an_outage(database: 
     assert is_outage(raised_by(nobody, "SELECT 1"))
     assert is_outage(raised_by(database, "SELECT pg_terminate_backend(pg_backend_pid())"))
     assert not is_outage(raised_by(database, "SET LOCAL statement_timeout = 10", "SELECT pg_sleep(10)"))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE units SET images = 'null' WHERE job_id = '{job}'",
+        "UPDATE units SET payload = '{{' WHERE job_id = '{job}'",
+        "UPDATE jobs SET params = '{{' WHERE id = '{job}'",
+    ],
+)
+def test_a_unit_that_cannot_be_read_fails_and_the_next_is_done(
+    database: Database, executor: Executor, job_id: str, damage: str
+) -> None:
+    """It is the first in the queue, where every worker would find it again and again."""
+    if not database.is_sqlite and "{{" in damage:
+        pytest.skip("PostgreSQL stores no JSON that is none")
+    execute(database, damage.format(job=job_id))
+    image, _ = add_image(database, encode(random_picture(1)), NOBODY)
+    params = {"window": 112, "stride": 112, "insertion_deletion": False}
+    units = {"efficientnet_lite0": [PlannedUnit((image.id,), steps=4)]}
+    with database.writing() as session:
+        following = submit_job(
+            session, analysis="occlusion", params=params, images=[image.id], units=units, request_sha256="0" * 64
+        ).id
+    for _ in range(2):
+        executor.run()
+    with database.reading() as session:
+        state, error = session.execute(select(Job.state, Job.error).where(Job.id == job_id)).one()
+        assert state == "failed"
+        assert error is not None
+        assert "what is stored of it cannot be read" in error
+        assert session.scalar(select(Job.state).where(Job.id == following)) == "succeeded"
