@@ -62,8 +62,8 @@ def opened(kind: str, folder: Path) -> Iterator[Database]:
         database.close()
 
 
-def fill(database: Database, jobs: int) -> None:
-    """Jobs of one unit with five artifacts of 600 bytes and ten metrics; the newest wait."""
+def fill(database: Database, jobs: int, queued: int = QUEUED) -> None:
+    """Jobs of one unit with five artifacts of 600 bytes and ten metrics; the newest `queued` wait."""
     image, _ = add_image(database, encode(random_picture(0)), NOBODY)
     began = now() - timedelta(days=30)
     with database.writing() as session:
@@ -71,7 +71,7 @@ def fill(database: Database, jobs: int) -> None:
     for start in range(0, jobs, BATCH):
         rows: dict[type[Base], list[dict[str, Any]]] = {table: [] for table in TABLES}
         for number in range(start, min(start + BATCH, jobs)):
-            _add_job(rows, number, number >= jobs - QUEUED, image.id, began + timedelta(seconds=20 * number))
+            _add_job(rows, number, number >= jobs - queued, image.id, began + timedelta(seconds=20 * number))
         with database.writing() as session:
             for table, its_rows in rows.items():
                 if its_rows:

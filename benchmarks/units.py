@@ -60,7 +60,7 @@ def claims_per_second(url: str, workers: int) -> float:
     for process in processes:
         process.start()
     ready.wait()
-    claimed = sum(counts.get() for _ in processes)
+    claimed: int = sum(counts.get() for _ in processes)
     for process in processes:
         process.join()
     return round(claimed / SECONDS, 1)
@@ -123,11 +123,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=100_000)
     asked = parser.parse_args()
-    filling.QUEUED = asked.jobs
     rows = []
     for kind in ("sqlite", "postgresql"):
         with tempfile.TemporaryDirectory() as folder, filling.opened(kind, Path(folder)) as database:
-            filling.fill(database, asked.jobs)
+            filling.fill(database, asked.jobs, queued=asked.jobs)
             url = database.engine.url.render_as_string(hide_password=False)
             row = {"database": kind, "queued": asked.jobs, "claim_ms": _claim_ms(database)}
             row |= {"claims_per_s": {workers: claims_per_second(url, workers) for workers in (1, WORKERS)}}

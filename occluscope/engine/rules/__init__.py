@@ -1,1 +1,1 @@
-"""What each kind of operation computes of a changed rectangle: one module a kind, and the table that finds them."""
+"""What a rule of one's own is written with. The engine's rules stand in `occluscope.engine.incremental.rules`."""

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from occluscope.engine.incremental import IncrementalNetwork
-from occluscope.engine.kernels import convolve
+from occluscope.engine.incremental.kernels import convolve
+from occluscope.engine.incremental.rules import convolution
+from occluscope.engine.incremental.rules.pointwise import Pointwise
+from occluscope.engine.incremental.rules.table import RULES, Call, rule
+from occluscope.engine.incremental.steps import Native
+from occluscope.engine.incremental.tracing import UntraceableError, trace
 from occluscope.engine.ordering import in_order
-from occluscope.engine.rules import convolution
-from occluscope.engine.rules.pointwise import Pointwise
-from occluscope.engine.rules.table import RULES, Call, rule
-from occluscope.engine.steps import Native
-from occluscope.engine.tracing import UntraceableError, trace
 from occluscope.windows import WindowGrid
 
 CHANNELS = 8

@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occluscope.engine.fields import WHOLE_FROM, Field
-from occluscope.engine.intervals import Spans
+from occluscope.engine.incremental.fields import WHOLE_FROM, Field
+from occluscope.engine.incremental.intervals import Spans
 
 small = st.integers(1, 4)
 

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from occluscope.engine.fields import Axis, Field
-from occluscope.engine.intervals import Spans
-from occluscope.engine.kernels import Activation, Pair, Sliding, convolve, pack_weight
-from occluscope.engine.planning import Planner
-from occluscope.engine.steps import Operation, Planned, Run
+from occluscope.engine.incremental.fields import Axis, Field
+from occluscope.engine.incremental.intervals import Spans
+from occluscope.engine.incremental.kernels import Activation, Pair, Sliding, convolve, pack_weight
+from occluscope.engine.incremental.planning import Planner
+from occluscope.engine.incremental.steps import Operation, Planned, Run
 
 _MODES: Final = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}  # as numpy.pad calls them
 

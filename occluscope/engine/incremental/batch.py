@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from occluscope.engine.planning import Buffer, Reading
+from occluscope.engine.incremental.buffers import Buffer, Reading
 
 
 class Batch:

@@ -13,13 +13,13 @@ from torch.nn.modules.utils import _pair
 from torchvision.models import shufflenetv2
 from torchvision.ops import stochastic_depth
 
-from occluscope.engine.kernels import Activation
-from occluscope.engine.rules.affine import Affine
-from occluscope.engine.rules.convolution import Convolution
-from occluscope.engine.rules.pointwise import Pointwise
-from occluscope.engine.rules.pooling import AdaptiveAverage, AveragePool, GlobalMean, MaxPool
-from occluscope.engine.rules.reshaping import Padding, Same, Shape
-from occluscope.engine.rules.table import Call, Translation, rule, without_in_place
+from occluscope.engine.incremental.kernels import Activation
+from occluscope.engine.incremental.rules.affine import Affine
+from occluscope.engine.incremental.rules.convolution import Convolution
+from occluscope.engine.incremental.rules.pointwise import Pointwise
+from occluscope.engine.incremental.rules.pooling import AdaptiveAverage, AveragePool, GlobalMean, MaxPool
+from occluscope.engine.incremental.rules.reshaping import Padding, Same, Shape
+from occluscope.engine.incremental.rules.table import Call, Translation, rule, without_in_place
 
 _NCHW_TO_NHWC: Final = (0, 2, 3, 1)
 _NHWC_TO_NCHW: Final = (0, 3, 1, 2)

@@ -10,11 +10,11 @@ import torch
 from torch import fx, nn
 from torchvision.models import shufflenetv2
 
+from occluscope.engine.incremental.rules import builders  # noqa: F401 - registers the rules
+from occluscope.engine.incremental.rules.pooling import GlobalMean
+from occluscope.engine.incremental.rules.table import RULES, Call, translate, without_in_place
+from occluscope.engine.incremental.steps import Constant, Native, Operation, Picture, Step
 from occluscope.engine.mutation import CLONES, UntraceableError, make_functional
-from occluscope.engine.rules import builders  # noqa: F401 - registers the rules
-from occluscope.engine.rules.pooling import GlobalMean
-from occluscope.engine.rules.table import RULES, Call, translate, without_in_place
-from occluscope.engine.steps import Constant, Native, Operation, Picture, Step
 
 __all__ = ["UntraceableError", "trace"]
 

@@ -9,12 +9,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from occluscope.engine.kernels import fuses_sum_with, has_fused_kernels
-from occluscope.engine.rules.affine import Affine
-from occluscope.engine.rules.convolution import Convolution
-from occluscope.engine.rules.pointwise import Pointwise
-from occluscope.engine.rules.reshaping import Padding, Same
-from occluscope.engine.steps import Operation, Step
+from occluscope.engine.incremental.kernels import fuses_sum_with, has_fused_kernels
+from occluscope.engine.incremental.rules.affine import Affine
+from occluscope.engine.incremental.rules.convolution import Convolution
+from occluscope.engine.incremental.rules.pointwise import Pointwise
+from occluscope.engine.incremental.rules.reshaping import Padding, Same
+from occluscope.engine.incremental.steps import Operation, Step
 
 
 def shorten(steps: Sequence[Step], device: torch.device) -> list[Step]:

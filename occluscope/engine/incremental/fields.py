@@ -5,7 +5,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from occluscope.engine.intervals import Placement, Spans
+from occluscope.engine.incremental.intervals import Placement, Spans
 
 Layout = Literal["nchw", "nhwc"]
 WHOLE_FROM: Final = 0.65  # share of a map beyond which computing all of it costs less than cutting a rectangle out

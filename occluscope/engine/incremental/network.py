@@ -1,9 +1,4 @@
-"""Exact occlusion by computing anew only what a window changes (incremental view maintenance of a network).
-
-After Nakandala, Kumar & Papakonstantinou (2019), 'Incremental and Approximate Inference for Faster Occlusion-based
-Deep CNN Explanations', SIGMOD: the unoccluded value of every layer is kept; of each occluded copy only the rectangle
-that can differ is computed, read together with what lies around it in the kept value.
-"""
+"""A network whose windows are run by computing anew only what each of them changes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -15,12 +10,12 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from occluscope.engine.covers import Cover
+from occluscope.engine.incremental.buffers import Kept
+from occluscope.engine.incremental.plan import Plan, unoccluded
+from occluscope.engine.incremental.shortening import shorten
+from occluscope.engine.incremental.steps import Step
+from occluscope.engine.incremental.tracing import UntraceableError, trace
 from occluscope.engine.memory import unless_out_of_memory
-from occluscope.engine.plan import Plan, unoccluded
-from occluscope.engine.planning import Kept
-from occluscope.engine.shortening import shorten
-from occluscope.engine.steps import Step
-from occluscope.engine.tracing import UntraceableError, trace
 from occluscope.windows import WindowGrid
 
 CPU_BATCH: Final = 48  # windows; fewer share less of each step's fixed cost, more fall out of the caches

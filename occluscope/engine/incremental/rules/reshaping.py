@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from occluscope.engine.fields import Axis, Field
-from occluscope.engine.intervals import Spans
-from occluscope.engine.planning import Planner
-from occluscope.engine.steps import Changed, Operation, Planned
+from occluscope.engine.incremental.fields import Axis, Field
+from occluscope.engine.incremental.intervals import Spans
+from occluscope.engine.incremental.planning import Planner
+from occluscope.engine.incremental.steps import Changed, Operation, Planned
 
 
 class Same(Operation):

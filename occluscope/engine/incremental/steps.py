@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from occluscope.engine.batch import Batch
-    from occluscope.engine.fields import Field
-    from occluscope.engine.planning import Planner
+    from occluscope.engine.incremental.batch import Batch
+    from occluscope.engine.incremental.fields import Field
+    from occluscope.engine.incremental.planning import Planner
 
 Run = Callable[["Batch"], Any]
 

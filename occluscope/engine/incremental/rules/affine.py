@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from occluscope.engine.rules.pointwise import Pointwise
+from occluscope.engine.incremental.rules.pointwise import Pointwise
 
 
 @dataclass

@@ -6,12 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from occluscope.engine.batch import Batch
 from occluscope.engine.covers import Cover, covered
-from occluscope.engine.fields import Field
+from occluscope.engine.incremental.batch import Batch
+from occluscope.engine.incremental.buffers import Kept
+from occluscope.engine.incremental.fields import Field
+from occluscope.engine.incremental.planning import Planner
+from occluscope.engine.incremental.steps import Constant, Native, Steady, Step
 from occluscope.engine.mutation import UntraceableError
-from occluscope.engine.planning import Kept, Planner
-from occluscope.engine.steps import Constant, Native, Steady, Step
 from occluscope.windows import WindowGrid
 
 
