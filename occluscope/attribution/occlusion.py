@@ -106,6 +106,7 @@ class Occlusion:
             with torch.random.fork_rng(_cuda_devices(call)):  # whole passes draw the random numbers that Captum's do
                 self._followed = Followed(model, call.inputs[0][0])
             self._fingerprint = now
+        self._followed.renew(call.inputs[0][0])
         if self._followed.reason is not None:  # of which it has warned
             return None
         try:

@@ -18,9 +18,7 @@ from occluscope.windows import WindowGrid
 # What rounding may make of the largest output. Far over what it does, far under what a misread operation does.
 _ROUNDING: Final = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 6e-2, torch.float16: 1e-2}
 _EFFECT: Final = 0.01  # of what covering the windows changes of an output
-_PRECISE_ROUNDING: Final = (
-    1e-12  # of the largest output, in float64: what an output that no window changes may differ by
-)
+_PRECISE_ROUNDING: Final = 1e-12  # of the largest output, in float64: of an output that no window changes
 # Where rounding hides what windows change, more precise numbers decide.
 _MORE_PRECISE: Final[dict[torch.dtype, tuple[torch.dtype, ...]]] = {
     torch.float32: (torch.float64,),
@@ -30,6 +28,8 @@ _MORE_PRECISE: Final[dict[torch.dtype, tuple[torch.dtype, ...]]] = {
 _OWN_ROUNDING: Final = 10  # times the model's own error of rounding, measured against more precise numbers
 _COPY_BYTES: Final = 2 * 2**30  # most memory that the weights may take in more precise numbers
 _MIXED: Final = 0.1  # of what an output differs by between windows
+_SHARE: Final = 1e-3  # of an output's own value, by which it may differ on pictures that come later
+_GROWTH: Final = 100  # times the error of rounding that the check found of an output, on such pictures
 _PLACES: Final = (0, 4, 5, 8)  # of three by three windows: two corners, the middle, the right edge
 
 
@@ -37,17 +37,29 @@ _PLACES: Final = (0, 4, 5, 8)  # of three by three windows: two corners, the mid
 class Tolerance:
     """What outputs may differ by: `share` of their largest value. own: how many a picture are the model's own.
 
-    The others are sums of layers' channels, which may be of quite another size.
+    The others are sums of layers' channels, which may be of quite another size. rounding: float64 [outputs], the error
+    of rounding that each output by itself was found to have; none: each is held to the largest value alone.
     """
 
     share: float
     own: int
+    rounding: Tensor | None = None
 
     def holds(self, found: Tensor, expected: Tensor) -> bool:
         """Whether outputs [windows, …] are as expected; what is not finite must be so in both."""
         if found.shape != expected.shape:
             return False
-        return all(_error(*both) <= self.share for both in zip(self.parts(found), self.parts(expected), strict=True))
+        if any(_error(*both) > self.share for both in zip(self.parts(found), self.parts(expected), strict=True)):
+            return False
+        return self.rounding is None or self._each_holds(found, expected, self.rounding)
+
+    def _each_holds(self, found: Tensor, expected: Tensor, rounding: Tensor) -> bool:
+        """Whether each output by itself is as expected: a small one may stand beside a large one."""
+        found, expected = (outputs.reshape(len(outputs), -1).double() for outputs in (found, expected))
+        if rounding.numel() != expected.shape[1]:
+            return True  # a model whose number of outputs is not always the same
+        allowed = torch.maximum(_SHARE * expected.abs(), _GROWTH * rounding.to(expected.device))
+        return bool(((found - expected).abs() <= allowed)[expected.isfinite()].all())
 
     def parts(self, outputs: Tensor) -> list[Tensor]:
         """The outputs of each size apart: [windows, …]."""
@@ -74,6 +86,13 @@ class _Run:
             _columns_agree(*three)
             for three in zip(parts(self.clear), parts(self.expected), parts(self.found), strict=True)
         )
+
+    @property
+    def rounding(self) -> Tensor:
+        """By how much each output differs, at least by its own last digit: float64 [outputs]."""
+        found, expected = (outputs.reshape(len(outputs), -1).double() for outputs in (self.found, self.expected))
+        last_digit = torch.finfo(self.expected.dtype).eps * expected.abs().nan_to_num(0, 0, 0).amax(0)
+        return torch.maximum((found - expected).abs().nan_to_num(0, 0, 0).amax(0), last_digit)
 
 
 def _columns_agree(clear: Tensor, expected: Tensor, found: Tensor) -> bool:
@@ -114,13 +133,13 @@ def check(network: IncrementalNetwork, module: nn.Module, picture: Tensor, layer
     if not plain.expected.isfinite().any():
         raise UntraceableError(f"{name} gives no finite numbers that it could be held against")
     if plain.agrees:
-        return Tolerance(share, plain.own)
+        return Tolerance(share, plain.own, plain.rounding)
     for dtype in _MORE_PRECISE.get(picture.dtype, ()):
         precise = _run_precisely(module, picture.to(dtype), colour.to(dtype), layers)
         if precise is None or not precise.agrees:
             continue
         rounding = _largest_error(plain.expected, precise.expected, plain.own)
-        tolerance = Tolerance(max(share, _OWN_ROUNDING * rounding), plain.own)
+        tolerance = Tolerance(max(share, _OWN_ROUNDING * rounding), plain.own, plain.rounding)
         if tolerance.holds(plain.found, precise.expected):
             return tolerance
     raise UntraceableError(f"{name}, followed, gives other numbers than the model when a window is covered")

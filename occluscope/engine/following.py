@@ -25,7 +25,8 @@ class Followed:
     module: [batch, channels, height, width] → one tensor [batch, …]; it is left as it is. With `layers`, names of
     modules that give maps, their channels' sums over space are appended to its outputs.
     picture: [channels, height, width]; on it the followed network is held against the module.
-    reason: why the module is run by whole passes, in words; none as long as it is followed. A warning says it once.
+    reason: why the module is run by whole passes, in words; none as long as it is followed. A warning says it. Where
+    following turned out wrong on a picture, it is tried once more on the next.
     passes: windows run since it was last set to zero, as whole passes' worth of multiplications.
     """
 
@@ -37,21 +38,34 @@ class Followed:
         self._extra_passes = 0.0
         self._whole_batch: int | None = None
         self.reason: str | None = None
+        self._module, self._layers = module, tuple(layers)
+        self._can_renew = True
+        self._prepare(picture)
+
+    def _prepare(self, picture: Tensor) -> None:
+        """Make the followed network and hold it against the module; where they differ, settle for whole passes."""
         # A model that draws random numbers draws the same as if nothing had been tried.
         with torch.random.fork_rng([picture.device] if picture.is_cuda else []):
             try:
-                copy = private_copy(module)
-                network = IncrementalNetwork(copy, layers)
+                copy = private_copy(self._module)
+                network = IncrementalNetwork(copy, self._layers)
                 network.prepare(picture)
-                self._tolerance = check(network, copy, picture, layers)
-                self._network = network
+                self._tolerance = check(network, copy, picture, self._layers)
+                self._network, self.reason = network, None
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
+                self._can_renew = self._can_renew and not bool(picture.isfinite().all())
                 self._give_up(error)
             if self.reason is not None:
                 with suppress(Exception):  # what is wrong with the module itself, its first pass will say
                     self._whole_batch = 1 if mixes_pictures(self._whole, picture) else None
+
+    def renew(self, picture: Tensor) -> None:
+        """Follow the module again, once, where that turned out wrong on another picture (one that held NaN, say)."""
+        if self._network is None and self._can_renew and bool(picture.isfinite().all()):
+            self._can_renew = False
+            self._prepare(picture)
 
     @property
     def network(self) -> IncrementalNetwork | None:
@@ -89,6 +103,7 @@ class Followed:
         whole_batch: most windows at once by whole passes; none: as many as do well, or one at a time where pictures of
         one batch influence each other.
         """
+        self.renew(picture)
         if self._network:
             try:
                 yield from self._checked(self._network, picture, grid, cover, batch_size)
@@ -106,6 +121,7 @@ class Followed:
     def sampler(self, picture: Tensor, grid: WindowGrid, cover: Cover, margin: int | None) -> Callable[..., Tensor]:
         """A function that runs any of the grid's windows, as `IncrementalNetwork.sampler` gives it."""
         run_followed: Callable[..., Tensor] | None = None
+        self.renew(picture)
         if self._network:
             try:
                 run_followed = self._network.sampler(picture, grid, cover, margin)

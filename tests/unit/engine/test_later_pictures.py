@@ -1,0 +1,116 @@
+"""Pictures that come after the one on which a followed model was held against the model itself."""
+
+import warnings
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from occluscope import Occlusion
+from occluscope.engine import naive
+from occluscope.engine.covers import constant_cover
+from occluscope.engine.following import Followed
+from occluscope.windows import WindowGrid
+
+SIZE = (24, 24)
+GRID = WindowGrid.over(SIZE, (6, 6), (6, 6))
+COLOUR = torch.zeros(3, 1, 1)
+
+
+class Classifier(nn.Module):
+    """A small one, with an output that is far larger than the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 2, 3))
+        self.scale: Tensor
+        self.register_buffer("scale", torch.tensor([1e6, 1.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.features(x).mean((2, 3)) * self.scale
+        return y
+
+
+def made() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier().eval()
+
+
+def windows(followed: Followed, picture: Tensor) -> Tensor:
+    """All windows' outputs, in order."""
+    found: dict[int, Tensor] = {}
+    for positions, outputs in followed.occluded(picture, GRID, constant_cover(COLOUR, GRID.window)):
+        found.update(zip(positions.tolist(), outputs, strict=True))
+    return torch.stack([found[place] for place in range(len(GRID))])
+
+
+def expected(module: nn.Module, picture: Tensor) -> Tensor:
+    batches = naive.occluded_outputs(module, picture, GRID, constant_cover(COLOUR, GRID.window))
+    return torch.cat([outputs for _, outputs in batches])
+
+
+def fail_once(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a picture may bring it on which following goes wrong."""
+
+    def broken(*_: object) -> None:
+        raise IndexError("a kernel's own fault")
+
+    monkeypatch.setattr(followed.network, "occluded", broken)
+
+
+def test_a_picture_that_cannot_be_followed_does_not_end_following(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, pictures = made(), torch.randn(3, 3, *SIZE)
+    followed = Followed(net, pictures[0])
+    fail_once(followed, monkeypatch)
+    with pytest.warns(UserWarning, match="a kernel's own fault"):
+        torch.testing.assert_close(windows(followed, pictures[0]), expected(net, pictures[0]))
+    assert followed.reason is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        torch.testing.assert_close(windows(followed, pictures[1]), expected(net, pictures[1]), rtol=1e-5, atol=1e-6)
+    assert followed.reason is None
+
+
+def test_following_that_goes_wrong_twice_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, pictures = made(), torch.randn(3, 3, *SIZE)
+    followed = Followed(net, pictures[0])
+    for picture in pictures[:2]:
+        followed.renew(picture)
+        fail_once(followed, monkeypatch)
+        with pytest.warns(UserWarning, match="a kernel's own fault"):
+            windows(followed, picture)
+    torch.testing.assert_close(windows(followed, pictures[2]), expected(net, pictures[2]))
+    assert followed.network is None
+    assert followed.reason is not None
+
+
+def test_a_picture_that_holds_nan_leaves_the_next_ones_right_and_followed() -> None:
+    net, pictures = made(), torch.randn(2, 3, *SIZE)
+    pictures[0, :, 3:5, 3:5] = torch.nan
+    occlusion = Occlusion(net)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for picture in pictures:
+            found = occlusion.attribute(picture[None], (3, 6, 6), (3, 6, 6), target=1)
+    drop = net(pictures[1][None])[0, 1] - expected(net, pictures[1])[:, 1]
+    right = drop.reshape(GRID.shape).repeat_interleave(6, 0).repeat_interleave(6, 1)
+    torch.testing.assert_close(found[0, 0], right, rtol=0, atol=2e-6)
+    assert occlusion._followed is not None
+    assert occlusion._followed.reason is None
+
+
+def test_a_small_output_beside_a_large_one_is_held_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Off by a hundredth of itself it is off by far less than the large one's rounding."""
+    net, picture = made(), torch.randn(3, *SIZE)
+    followed = Followed(net, picture)
+    assert followed.network is not None
+    usual = followed.network.occluded
+
+    def off(*args: object) -> object:
+        for positions, outputs in usual(*args):  # type: ignore[arg-type]
+            yield positions, outputs * torch.tensor([1.0, 1.01])
+
+    monkeypatch.setattr(followed.network, "occluded", off)
+    with pytest.warns(UserWarning, match="gives other numbers"):
+        got = windows(followed, picture)
+    torch.testing.assert_close(got, expected(net, picture))
