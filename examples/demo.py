@@ -94,7 +94,7 @@ def run(client: Client, story: Story) -> Chapter:
     names = {client.upload(encoded(picture)).id: name for name, picture in story.pictures.items()}
     models = story.models if len(story.models) > 1 else story.models[0]
     job = client.submit(story.analysis, models, list(names), story.params)
-    console.print(f"\n[bold]{story.analysis}[/bold] of {len(names)} pictures with {', '.join(story.models)}")
+    console.print(f"\n[bold]{story.analysis}[/bold] of {_count(len(names))} with {', '.join(story.models)}")
     job = wait_with_progress(client, job.id)
     if job.state != "succeeded":
         raise StackError(f"the job ended {job.state}: {job.error}")
@@ -112,11 +112,15 @@ def tell_occlusion(client: Client, job: Job, results: Results) -> str:
         left = metrics["base_probability"] - metrics["max_drop"]
         told.append(
             f"{label} {float(probability):.3f} depends most on what is around x = {metrics['max_drop_x']:.0f}, "
-            f"y = {metrics['max_drop_y']:.0f}: covering it leaves {left:.3f}"
+            f"y = {metrics['max_drop_y']:.0f} of the model's 224 × 224 pixels: covering it leaves {left:.3f}"
         )
     windows = sum(metric.value for metric in results.metrics if metric.name == "windows")
     seconds = sum(metric.value for metric in results.metrics if metric.name == "seconds")
-    return f"{'. '.join(told)}. {windows:.0f} windows in {seconds:.1f} s, every one exact."
+    return f"{'. '.join(told)}. {windows:.0f} windows in {seconds:.1f} s of computing, every one exact."
+
+
+def _count(pictures: int) -> str:
+    return f"{pictures} pictures" if pictures > 1 else "1 picture"
 
 
 def tell_correspondence(client: Client, _job: Job, results: Results) -> str:

@@ -316,6 +316,10 @@ class Client:
     def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             return self._http.request(method, path, **options)
+        except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
+            raise UnreachableError(
+                f"the service's address is '{self.url}'; it must begin with http:// or https://"
+            ) from error
         except httpx.TransportError as error:
             raise UnreachableError(
                 f"no answer from {self.url} ({type(error).__name__}); is the service running?"
@@ -331,4 +335,6 @@ class Client:
             detail = problem["detail"]
         except (ValueError, KeyError, TypeError):
             raise ApiError(response.status_code, f"the service answered {response.status_code}") from None
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            detail += " The client takes it as api_key, the command line from OCCLUSCOPE_API_KEY."
         raise ApiError(response.status_code, detail, errors)

@@ -18,6 +18,7 @@ _WIDTH: Final = 6.4  # inches at `_DPI`
 _DPI: Final = 100
 _LEVEL_LABELS: Final = 6  # more names below an axis stand slanted
 MAX_TABLE_ROWS: Final = 200  # of a table that are drawn; all of them are in its JSON and CSV
+_LEGEND_LETTERS: Final = 40  # of a name for which a figure of curves grows wider
 _LETTERS_WIDE: Final = 0.075  # inches a letter takes in a legend or a table
 
 
@@ -48,7 +49,9 @@ def curves_figure(curves: Curves, title: str) -> Figure:
     heights = [2.9] * len(units)
     if curves.strip:
         heights.insert(0, _strip_height(curves.strip))
-    figure = Figure(figsize=(_WIDTH, 0.9 + sum(heights)), dpi=_DPI, layout="constrained")
+    longest = max((len(series.name) for series in curves.series), default=0)
+    size = (_WIDTH + 0.5 + _LETTERS_WIDE * min(longest, _LEGEND_LETTERS), 0.9 + sum(heights))
+    figure = Figure(figsize=size, dpi=_DPI, layout="constrained")
     panels = np.atleast_1d(figure.subplots(len(heights), height_ratios=heights))
     if curves.strip:
         _draw_strip(panels[0], curves, curves.strip)
@@ -62,7 +65,7 @@ def curves_figure(curves: Curves, title: str) -> Figure:
             _draw_series(axes, curves, series, 0.16 * (number - (len(together) - 1) / 2))
         axes.set_ylabel(unit or "")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))  # over no curve
     if curves.labels:
         panels[-1].set_xticks(curves.axis, curves.labels, rotation=30 if len(curves.labels) > _LEVEL_LABELS else 0)
         panels[-1].set_xlim(-0.6, len(curves.labels) - 0.4)

@@ -44,13 +44,13 @@ class Scale:
 
 
 def scale_of_numbers(values: np.ndarray, colormap: str | None = None) -> Scale:
-    """Diverging around zero where signs differ, else sequential over the range of the values.
+    """Diverging around zero where any value is negative, else sequential over the range of the values.
 
     colormap: a name in `COLORMAPS` to use instead; the range stays.
     """
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    diverging = low < 0 < high
+    diverging = low < 0
     if diverging:
         reach = max(-low, high)
         low, high, default = -reach, reach, _DIVERGING

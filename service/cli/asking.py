@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
@@ -22,13 +23,17 @@ from occluscope.report import Chapter, write_report
 from service.cli.consoles import console, errors
 
 _DEFAULT_MODEL: Final = "efficientnet_lite0"
+_OVERWRITE: Final = "Write into the folder though there are files in it already."
 
 
 def submit(
     analysis: Annotated[str, typer.Argument(help="Name of an analysis (see `analyses`).")],
     image: Annotated[list[Path], typer.Option(exists=True, dir_okay=False, help="A picture; repeat for more.")],
     model: Annotated[
-        list[str] | None, typer.Option(help="Name of a model (see `models`); repeat to compare several.")
+        list[str] | None,
+        typer.Option(
+            help=f"Name of a model (see `models`), {_DEFAULT_MODEL} if none is named; repeat to compare several."
+        ),
     ] = None,
     param: Annotated[
         list[str] | None, typer.Option(help="name=value; the value as JSON, plain text, or @FILE with JSON.")
@@ -40,9 +45,13 @@ def submit(
         str | None, typer.Option(help="URL that is told when the job has ended (see `webhook-secret`).")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until it has ended, then its numbers.")] = False,
-    output: Annotated[Path | None, typer.Option(help="With --wait: write the results into this folder.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Wait as with --wait, and write the results into this folder.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help=_OVERWRITE)] = False,
 ) -> None:
     """Submit a job."""
+    _check_folder(output, overwrite=overwrite)
     with _client() as client:
         ids = [client.upload(path).id for path in image]
         models = model or [_DEFAULT_MODEL]
@@ -68,19 +77,20 @@ def jobs(
     state: Annotated[str | None, typer.Option(help="Only jobs in this state.")] = None,
     analysis: Annotated[str | None, typer.Option(help="Only jobs of this analysis.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="The jobs as one JSON document.")] = False,
 ) -> None:
     """List jobs, newest first."""
-    table = Table(Column("id", no_wrap=True, min_width=32), "analysis", "model", "state", "progress", "created")
     with _client() as client:
-        for job in islice(client.jobs(state, analysis), limit):
-            table.add_row(
-                job.id,
-                job.analysis,
-                ", ".join(job.models),
-                job.state,
-                f"{job.progress.done}/{job.progress.total}",
-                _moment(job.created_at),
-            )
+        found = list(islice(client.jobs(state, analysis), limit))
+    if as_json:
+        console.print_json(json.dumps([job.model_dump(mode="json") for job in found]))
+        return
+    whole = [Column(name, no_wrap=True, min_width=width) for name, width in (("id", 32), ("state", 9), ("progress", 9))]
+    table = Table(*whole, "analysis", "model", "created", box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 0))
+    for job in found:
+        done = f"{job.progress.done}/{job.progress.total}"
+        models_of_job = ", ".join(job.models)
+        table.add_row(job.id, job.state, done, job.analysis, models_of_job, _moment(job.created_at))
     console.print(table)
 
 
@@ -106,8 +116,10 @@ def show(
 def download(
     job_id: Annotated[str, typer.Argument(help="A job's id.")],
     output: Annotated[Path, typer.Option(help="Folder to write into.")] = Path("occluscope-results"),
+    overwrite: Annotated[bool, typer.Option("--overwrite", help=_OVERWRITE)] = False,
 ) -> None:
     """Write a job's results into a folder: pictures, overlays, arrays, tables, metrics.json, and index.html."""
+    _check_folder(output, overwrite=overwrite)
     with _client() as client:
         for path in client.save_results(job_id, output):
             console.print(path, highlight=False, soft_wrap=True)
@@ -148,9 +160,14 @@ def models(
     console.print(table)
 
 
-def analyses() -> None:
+def analyses(
+    as_json: Annotated[bool, typer.Option("--json", help="The analyses as one JSON document.")] = False,
+) -> None:
     """List the analyses with their parameters and results."""
     with _client() as client:
+        if as_json:
+            console.print_json(json.dumps(client.analyses()))
+            return
         for analysis in client.analyses():
             console.print(f"{analysis['name']}: {analysis['summary']}")
             table = Table("parameter", "default", "meaning")
@@ -198,6 +215,16 @@ def _client() -> Iterator[Client]:
     except OccluscopeError as error:
         errors.print(str(error), style="red", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
+
+
+def _check_folder(folder: Path | None, *, overwrite: bool) -> None:
+    """Refuse a folder that has something in it: the results of two jobs would be mixed."""
+    if folder is None or overwrite:
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise typer.BadParameter(
+            f"{folder} is not an empty folder; name another, or add --overwrite", param_hint="--output"
+        )
 
 
 def _param(text: str) -> tuple[str, Any]:

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 from rich.table import Table
+from sqlalchemy import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.cli.consoles import console, errors
@@ -67,14 +69,26 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="A key's id,
 
 @contextmanager
 def _database() -> Iterator[Database]:
-    database = Database(settings().database_url)
+    url = settings().database_url
+    place = make_url(url)
+    file = Path(place.database or "") if place.get_backend_name() == "sqlite" else None
+    if file is not None and not file.exists():
+        errors.print(
+            f"there is no database {file}: go to the folder in which the service was started, or set "
+            "OCCLUSCOPE_DATABASE_URL. `occluscope up`, or `occluscope migrate`, makes it.",
+            style="red",
+            soft_wrap=True,
+        )  # fmt: skip
+        raise typer.Exit(1)
+    database = Database(url)
     try:
         yield database
     except SQLAlchemyError as error:
         errors.print(
-            f"the database of OCCLUSCOPE_DATABASE_URL cannot be used: {error.__cause__ or error}. "
-            "Is it the service's own? `occluscope up`, in its folder, or `occluscope migrate` makes it.",
+            f"the database {place.render_as_string()} cannot be used: {error.__cause__ or error}. "
+            "Is it the service's own? OCCLUSCOPE_DATABASE_URL says which; `occluscope migrate` brings it up to date.",
             style="red",
+            soft_wrap=True,
         )  # fmt: skip
         raise typer.Exit(1) from None
     finally:

@@ -101,3 +101,47 @@ def test_what_people_wrote_is_printed_as_it_is(tmp_path: Path) -> None:
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "there is no key [red]:cat:[/red];" in done.stderr.replace("\n", " ")
+
+
+def test_what_another_program_reads_is_cut_nowhere(stack: Stack, picture: Path) -> None:
+    job_id = run(stack, "submit", "occlusion", "--image", picture, "--param", "window=224", "--wait").split()[0]
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    environment["OCCLUSCOPE_URL"] = stack.url
+    piped = subprocess.run([COMMAND, "jobs"], env=environment, capture_output=True, text=True, check=True).stdout
+    (line,) = [line for line in piped.splitlines() if line.startswith(job_id)]
+    assert line.split()[1:5] == ["succeeded", "67/67", "occlusion", "efficientnet_lite0"]
+    assert job_id in {job["id"] for job in json.loads(run(stack, "jobs", "--json"))}
+    assert "occlusion" in {analysis["name"] for analysis in json.loads(run(stack, "analyses", "--json"))}
+
+
+def test_the_state_of_a_job_is_read_in_a_narrow_terminal(stack: Stack, picture: Path) -> None:
+    job_id = run(stack, "submit", "occlusion", "--image", picture, "--param", "window=224", "--wait").split()[0]
+    environment = {**os.environ, "OCCLUSCOPE_URL": stack.url, "COLUMNS": "80"}
+    printed = subprocess.run([COMMAND, "jobs"], env=environment, capture_output=True, text=True, check=True).stdout
+    assert re.search(rf"{job_id} +succeeded +67/67", printed)
+
+
+def test_results_of_two_jobs_are_not_mixed(stack: Stack, picture: Path, tmp_path: Path) -> None:
+    words = ("submit", "occlusion", "--image", picture, "--param", "window=224", "--output", tmp_path / "out")
+    job_id = run(stack, *words).split()[0]
+    assert "--overwrite" in run(stack, *words, status=2)
+    download = ("download", job_id, "--output", tmp_path / "out")
+    assert "--overwrite" in run(stack, *download, status=2)
+    assert "index.html" in run(stack, *download, "--overwrite")
+
+
+def test_an_address_without_its_scheme_is_named(stack: Stack) -> None:
+    environment = {**os.environ, "OCCLUSCOPE_URL": stack.url.removeprefix("http://")}
+    done = subprocess.run([COMMAND, "jobs"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "must begin with http:// or https://" in done.stderr
+
+
+def test_keys_elsewhere_than_the_service_say_where_to_go_and_leave_nothing(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "OCCLUSCOPE_DATABASE_URL"}
+    for words in (["list"], ["add", "ada"]):
+        command = [COMMAND, "keys", *words]
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "go to the folder in which the service was started" in done.stderr
+    assert not list(tmp_path.iterdir())

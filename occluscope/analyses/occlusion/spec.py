@@ -240,13 +240,13 @@ SPEC: Final = AnalysisSpec(
         MetricSpec("max_drop", "Largest drop", "Largest value of drop_map."),
         MetricSpec(
             "max_drop_y",
-            "Largest drop: y",
+            "Largest drop: y in the input",
             "Centre of the window with the largest drop, from the top of the model's input.",
             "px",
         ),
         MetricSpec(
             "max_drop_x",
-            "Largest drop: x",
+            "Largest drop: x in the input",
             "Centre of the window with the largest drop, from the left of the model's input.",
             "px",
         ),

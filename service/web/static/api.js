@@ -11,7 +11,7 @@ export async function ask(path, options = {}) {
     text = [problem.detail, ...problem.errors.map((e) => `${e.path}: ${e.message}`)].join("\n");
     fields = problem.errors;
   } catch { /* no problem document: the status must do */ }
-  throw Object.assign(new Error(text), { fields });
+  throw Object.assign(new Error(text), { fields, status: response.status });
 }
 
 function askForKey() {

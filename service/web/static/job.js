@@ -5,6 +5,7 @@ import { showErrors } from "./errors.js";
 const REFRESH_MS = 700;
 const PICTURES = 24;  // of a page
 const RESULTS_TO_COME = "Each picture's results appear here as soon as they are done.";
+const CANCELLED = "It was cancelled. What was finished by then is here; maps that were being made are not kept.";
 const byId = (id) => document.getElementById(id);
 const jobId = byId("job").dataset.job;
 let specs = {};   // results by name, as the job's analysis describes them
@@ -26,8 +27,16 @@ async function refresh() {
       version = job.results_version;
     }
     if (ended(job) && !job.webhook?.next_at) return;
-  } catch (error) { showError(error); }
+  } catch (error) {
+    showError(error);
+    if (error.status === 404) return showNothing();
+  }
   setTimeout(refresh, REFRESH_MS);
+}
+
+// There is no such job, or no more: nothing to show, nothing to delete.
+function showNothing() {
+  for (const id of ["job", "drawing", "pictures", "pages", "waiting"]) byId(id).hidden = true;
 }
 
 // One page of one kind of result: a job of thousands of pictures is shown as fast as one of two.
@@ -88,8 +97,8 @@ async function showJob(job) {
   byId("progress").max = job.progress.total || 1;
   byId("progress").value = job.progress.done;
   byId("progress").hidden = ended(job);
-  byId("waiting").hidden = ended(job);
-  byId("waiting").textContent = job.state === "queued" ? await whyItWaits() : RESULTS_TO_COME;
+  byId("waiting").hidden = ended(job) && job.state !== "cancelled";
+  byId("waiting").textContent = await whatIsToCome(job);
   byId("cancel").hidden = ended(job);
   byId("left").textContent = timeLeft(job);
   byId("reason").hidden = !job.error;
@@ -105,6 +114,11 @@ function delivery(webhook) {
   if (!webhook.attempts) return `${webhook.url} is about to be told.`;
   const next = new Date(webhook.next_at).toLocaleTimeString();
   return `${webhook.url} was not told yet, tried ${attempts}: ${webhook.error ?? "no answer yet"}. Next at ${next}.`;
+}
+
+async function whatIsToCome(job) {
+  if (job.state === "cancelled") return CANCELLED;
+  return job.state === "queued" ? whyItWaits() : RESULTS_TO_COME;
 }
 
 async function whyItWaits() {

@@ -84,7 +84,10 @@ async function submit(event) {
 
 function showThumbnails() {
   byId("thumbnails").replaceChildren(...[...byId("files").files].slice(0, 12).map(
-    (file) => element("img", { src: URL.createObjectURL(file), alt: file.name, title: file.name })));
+    (file) => element("img", {
+      src: URL.createObjectURL(file), alt: file.name, title: file.name,
+      onerror() { this.remove(); },  // no picture, or of a kind that this browser does not draw
+    })));
 }
 
 async function refresh() {
