@@ -139,8 +139,8 @@ def test_an_address_without_its_scheme_is_named(stack: Stack) -> None:
 
 def test_keys_elsewhere_than_the_service_say_where_to_go_and_leave_nothing(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "OCCLUSCOPE_DATABASE_URL"}
-    for words in (["list"], ["add", "ada"]):
-        command = [COMMAND, "keys", *words]
+    for words in (("list",), ("add", "ada")):
+        command = [str(COMMAND), "keys", *words]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert "go to the folder in which the service was started" in done.stderr
