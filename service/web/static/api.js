@@ -37,7 +37,8 @@ export function element(tag, attributes = {}, ...children) {
 export function timeLeft(job) {
   const { done, total, eta_seconds: eta } = job.progress;
   const steps = `${done.toLocaleString()} of ${total.toLocaleString()}`;
-  if (job.finished_at && job.started_at) {
+  if (job.finished_at && !job.started_at) return steps;
+  if (job.finished_at) {
     const seconds = (new Date(job.finished_at) - new Date(job.started_at)) / 1000;
     return `${steps} in ${seconds.toFixed(1)} s`;
   }

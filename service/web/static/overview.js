@@ -104,8 +104,8 @@ function row(job) {
   const bar = ended(job) ? "" : element("progress", { max: job.progress.total || 1, value: job.progress.done });
   return element("tr", {},
     element("td", {}, element("a", { href: `/jobs/${job.id}` }, new Date(job.created_at).toLocaleString())),
-    element("td", {}, job.analysis), element("td", {}, job.models.join(", ")),
     element("td", {}, element("span", { className: `state ${job.state}`, title: job.error ?? "" }, job.state)),
+    element("td", {}, job.analysis), element("td", {}, job.models.join(", ")),
     element("td", {}, bar, " ", timeLeft(job)));
 }
 
