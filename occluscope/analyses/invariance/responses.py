@@ -9,6 +9,7 @@ import numpy as np
 from occluscope.analyses.invariance import measures
 from occluscope.analyses.invariance.families import FLIPS, Family, once_round
 from occluscope.analyses.invariance.spec import ChosenFamily
+from occluscope.models.heads import Head
 from occluscope.results import Column, Curves, Metric, Series, Strip, Variant
 
 DISTANCES: Final = ("Euclidean", "cosine")
@@ -23,12 +24,13 @@ AUGMENTATION_COLUMNS: Final = (
 class Response:
     """Of one picture, or the mean over several.
 
-    probability: of the target, float64 [strengths]. distances: of the layers' features from the unchanged picture's,
-    float64 [layers, Euclidean and cosine, strengths].
+    head: of the score that is followed. probability: that score, float64 [strengths]. distances: of the layers'
+    features from the unchanged picture's, float64 [layers, Euclidean and cosine, strengths].
     """
 
     chosen: ChosenFamily
     layers: tuple[str, ...]
+    head: Head
     probability: np.ndarray
     distances: np.ndarray
 
@@ -48,15 +50,15 @@ class Response:
         return self.chosen.identity()
 
     def curves(self, target: str, caption: str, strip: Strip | None = None, spread: "Response | None" = None) -> Curves:
-        """The probability and every layer's distances. spread: half the height of the bands."""
+        """The score and every layer's distances. spread: half the height of the bands."""
         beside = spread or self
 
         def series(name: str, values: np.ndarray, unit: str, half: np.ndarray) -> Series:
-            most = 1.0 if unit == "probability" else np.inf
-            band = ((values - half).clip(min=0), (values + half).clip(max=most)) if spread else ()
+            least, most = self.head.range if name == target else (0.0, np.inf)
+            band = ((values - half).clip(min=least), (values + half).clip(max=most)) if spread else ()
             return Series(name, values, unit, *band)
 
-        found = [series(target, self.probability, "probability", beside.probability)]
+        found = [series(target, self.probability, self.head.unit, beside.probability)]
         for number, measure in enumerate(DISTANCES):
             found += [
                 series(
@@ -75,7 +77,7 @@ class Response:
         if self.family.name == "flip":
             return []
         variant = Variant.of(family=self.family.name)
-        found = [Metric("probability_area", self._mean_probability(), "probability", image, variant)]
+        found = [Metric("probability_area", self._mean_probability(), self.head.unit, image, variant)]
         found += [
             Metric(f"tolerance_{side}", value, self.family.unit, image, variant)
             for side, value in zip(("below", "above"), self._tolerance(), strict=True)

@@ -10,7 +10,8 @@ from occluscope.analyses import layer_choice
 from occluscope.analyses.contract import AnalysisSpec, ImageRef, MetricSpec, Parameters, ResultSpec, Unit
 from occluscope.analyses.invariance.families import FAMILIES, Family, FamilyName, strengths
 from occluscope.analyses.layer_choice import Layers, layer_errors
-from occluscope.errors import FieldError, InvalidInputError
+from occluscope.analyses.target_choice import target_errors
+from occluscope.errors import InvalidInputError
 from occluscope.models.card import ModelCard
 
 MAX_STEPS: Final = 361
@@ -132,12 +133,7 @@ def plan(
     InvalidInputError
         A layer is none of the model's or too large, or the target is none of its classes.
     """
-    errors = layer_errors(params.layers, card, MAX_FEATURES)
-    try:
-        if params.target != "top1":
-            card.class_index(params.target)
-    except LookupError as error:
-        errors.append(FieldError("params.target", str(error.args[0])))
+    errors = [*layer_errors(params.layers, card, MAX_FEATURES), *target_errors(params.target, card)]
     if errors:
         raise InvalidInputError(errors)
     steps = 1 + sum(len(one.strengths()) - 1 + len(single_pixels(one)) for one in params.families)

@@ -45,7 +45,7 @@ _HALF: Final = 128  # of 255: a mask's grey from which on it is the object
 def compute(
     model: LoadedModel, pictures: Sequence[Picture], params: OcclusionParameters, unit: Unit, report: Report
 ) -> Outcome:
-    """Occlusion maps of one picture: p = softmax(logits), drop = p₀ − p (or a channel's activation likewise).
+    """Occlusion maps of one picture: drop = p₀ − p of the probability that is followed, or another score.
 
     pictures: the picture, and the mask where the region is one. report: called after every batch with the number of
     windows (and passes of curves) done. A unit with a share of the rows keeps what it found for `combine`.
@@ -117,7 +117,7 @@ class _Picture:
         self._module: nn.Module = WithSums(self._model.module, layers) if layers else self._model.module
         with torch.inference_mode():
             self._base = self._outputs.scores(self._module(self._clear[None]))[0].cpu()
-        self._targets = self._outputs.targets(params, model.card, self._base)
+        self._targets = self._outputs.targets(params, self._base)
         feature = params.feature_layer
         self._feature = self._outputs.most_active(self._base, feature) if feature else None
         followed = [*self._targets, *([self._feature] if self._feature else [])]
@@ -172,7 +172,7 @@ class _Picture:
         self._add("predicted_class_map", self._class_map(grid, scan.predicted), variant)
         if self._feature:
             values = scan.values[:, -1].reshape(grid.shape)
-            caption = f"summed activity of channel {self._feature.name.removeprefix('channel ')}"
+            caption = f"summed activity of {self._feature.name}"
             self._add(
                 "feature_activity_map", _heatmap(values, self._picture_geometry(grid), "activation", caption), variant
             )
@@ -224,7 +224,7 @@ class _Picture:
         if self._region is not None:
             for name, value in quality.pointing(per_pixel, self._region).items():
                 self._measure(name, value, unit if name == "drop_inside_minus_outside" else None, one.variant)
-        if self._params.insertion_deletion and unit == "probability":
+        if self._params.insertion_deletion and one.target.head.is_bounded:
             self._add_curves(one, per_pixel)
 
     def _add_curves(self, one: _Map, per_pixel: np.ndarray) -> None:
@@ -237,14 +237,14 @@ class _Picture:
             self._done += CURVE_STEPS + 1
             return scores
 
-        grey = torch.zeros_like(self._clear)
+        grey, unit = torch.zeros_like(self._clear), one.target.unit
         deletion, insertion = run(self._clear, grey), run(quality.blurred_start(self._clear), self._clear)
-        series = (Series("deletion", deletion, "probability"), Series("insertion", insertion, "probability"))
+        series = (Series("deletion", deletion, unit), Series("insertion", insertion, unit))
         share = np.linspace(0, 1, CURVE_STEPS + 1)
         curves = Curves(share, "share of pixels, the most important first", None, series, one.target.shown)
         self._add("insertion_deletion", curves, one.variant)
-        self._measure("deletion_auc", quality.area(deletion), "probability", one.variant)
-        self._measure("insertion_auc", quality.area(insertion), "probability", one.variant)
+        self._measure("deletion_auc", quality.area(deletion), unit, one.variant)
+        self._measure("insertion_auc", quality.area(insertion), unit, one.variant)
 
     def _precision_error(self, grid: WindowGrid, size: Size, scan: Scan) -> np.ndarray:
         """Largest difference from full precision over some windows: float64 [targets]."""
@@ -262,19 +262,20 @@ class _Picture:
         return GridGeometry(grid, self._full.card.input_size, self._picture.frame)
 
     def _class_map(self, grid: WindowGrid, predicted: np.ndarray) -> ClassMap:
-        labels = {int(index): self._full.card.labels[index] for index in np.unique(predicted)}
+        labels = {index: self._outputs.own.name(index) for index in np.unique(predicted).tolist()}
         classes = predicted.reshape(grid.shape)
         return ClassMap(classes, labels, self._picture_geometry(grid), "most probable class")
 
     def _top_classes(self) -> Table:
+        own = self._outputs.own
         columns = (
             Column("class", "integer"),
             Column("label", "text"),
-            Column("probability", "number", "probability"),
+            Column(own.unit, "number", own.unit),
         )
-        base = self._base[: self._outputs.classes].numpy()
+        base = self._base[: own.count].numpy()
         top = base.argsort()[::-1][:_TOP]
-        rows = tuple((int(index), self._full.card.labels[index], float(base[index])) for index in top)
+        rows = tuple((int(index), own.name(index), float(base[index])) for index in top)
         return Table(columns, rows, "most probable classes")
 
     def _add(self, name: str, result: Result, variant: Variant = ONLY) -> None:

@@ -5,11 +5,13 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, SerializationInfo, WithJsonSchema, field_serializer
 
 from occluscope.analyses.contract import Parameters
+from occluscope.analyses.target_choice import MAX_TARGETS, ChannelTarget, OneTarget, Targets
 from occluscope.windows import Box, Size
+
+__all__ = ["ChannelTarget", "OcclusionParameters"]
 
 MAX_LENGTH: Final = 100_000  # pixels; far over any model's input, so that arithmetic stays small
 MAX_SIZES: Final = 8
-MAX_TARGETS: Final = 16
 
 
 def _is_whole(given: Any) -> bool:
@@ -86,40 +88,6 @@ _BOX_SCHEMA: Final = _numbers(4, 0, MAX_LENGTH)
 BoxOfInput = Annotated[tuple[_Edge, _Edge, _Pixels, _Pixels], BeforeValidator(_tuples), WithJsonSchema(_BOX_SCHEMA)]
 
 
-class ChannelTarget(Parameters):
-    """A channel of a layer that gives maps: its activation, summed over space, is followed."""
-
-    layer: str = Field(description="Name of the layer, as the model's card has it")
-    channel: int = Field(ge=0, description="Index of the channel")
-
-
-OneTarget = int | str | ChannelTarget
-
-
-def _one_target(given: Any) -> OneTarget:
-    if isinstance(given, dict) and given.keys() == {"layer", "channel"}:
-        layer, channel = given["layer"], given["channel"]
-        if isinstance(layer, str) and _is_whole(channel) and channel >= 0:
-            return ChannelTarget(layer=layer, channel=channel)
-    if _is_whole(given) or isinstance(given, str | ChannelTarget):
-        return given  # type: ignore[no-any-return]
-    raise ValueError('a target is a class index, a label, "top1", or {"layer": name, "channel": index}')
-
-
-def _targets(given: Any) -> Any:
-    if not isinstance(given, list | tuple):
-        return _one_target(given)
-    if not 1 <= len(given) <= MAX_TARGETS:
-        raise ValueError(f"a list of targets has 1 to {MAX_TARGETS} of them, not {len(given)}")
-    targets = tuple(_one_target(one) for one in given)
-    if len(set(targets)) < len(targets):
-        raise ValueError("a list of targets has each of them once")
-    return targets
-
-
-Targets = Annotated[
-    OneTarget | Annotated[tuple[OneTarget, ...], Field(min_length=1, max_length=MAX_TARGETS)], BeforeValidator(_targets)
-]
 Region = Annotated[
     tuple[int, int, int, int] | str,
     BeforeValidator(_region),

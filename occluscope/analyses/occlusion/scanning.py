@@ -99,8 +99,7 @@ class Scanner:
             done = approximation.was_run
             found.values = approximation.values.copy()
             for number, target in enumerate(self.targets):
-                if target.unit == "probability":
-                    found.values[:, number] = found.values[:, number].clip(0, 1)
+                found.values[:, number] = found.values[:, number].clip(*target.head.range)
             found.error, found.windows_run = approximation.error, int(done.sum())
             places = np.stack(np.divmod(np.arange(len(grid)), grid.shape[1]), axis=1)
             _, nearest = cKDTree(places[done]).query(places)
@@ -111,7 +110,7 @@ class Scanner:
         """Of a batch the targets' scores, float64 [batch, targets], and the most probable classes, [batch]."""
         with torch.inference_mode():
             scores = self.outputs.scores(outputs)
-            predicted = scores[:, : self.outputs.classes].argmax(dim=1)
+            predicted = self.outputs.predicted(scores)
             return scores[:, columns(self.targets)].cpu().numpy(), predicted.cpu().numpy()
 
 

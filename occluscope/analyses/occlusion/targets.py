@@ -1,75 +1,98 @@
-"""occlusion: what is followed, and how it is read from the network's outputs."""
+"""occlusion: what is followed, and where it stands in the network's outputs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from occluscope.analyses.occlusion.parameters import ChannelTarget, OcclusionParameters
+from occluscope.analyses.occlusion.parameters import OcclusionParameters
+from occluscope.analyses.target_choice import ChannelTarget, OneTarget, index_of
 from occluscope.models.card import ModelCard
+from occluscope.models.heads import ChannelHead, Head, own_head
 
 
 @dataclass(frozen=True)
 class Target:
-    """One number of the scores. name: in words; unit: ``probability`` or ``activation``; column: of the scores."""
+    """One score. index: which of its head's; column: its place among the scores of all heads."""
 
-    name: str
-    unit: str
+    head: Head
+    index: int
     column: int
+
+    @property
+    def name(self) -> str:
+        """What it is the score of."""
+        return self.head.name(self.index)
+
+    @property
+    def unit(self) -> str:
+        """As of its head."""
+        return self.head.unit
 
     @property
     def shown(self) -> str:
         """As mathematics writes it."""
-        return f"p({self.name})" if self.unit == "probability" else f"activation of {self.name}"
+        return self.head.shown(self.index)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """How outputs [batch, classes + channels of the observed layers] are laid out.
+    """How outputs [batch, the model's own + channels of the observed layers] are laid out.
 
-    layers: observed layers with their first column and number of channels.
+    own: the head of the model's own outputs. layers: those of the observed layers, in the outputs' order.
     """
 
-    classes: int
-    layers: dict[str, tuple[int, int]]
+    own: Head
+    layers: dict[str, ChannelHead]
 
     @classmethod
     def of(cls, params: OcclusionParameters, card: ModelCard) -> Self:
         """With every layer that parameters name."""
         named = [target.layer for target in params.targets if isinstance(target, ChannelTarget)]
-        layers, start = {}, len(card.labels)
-        for layer in dict.fromkeys([*named, *([params.feature_layer] if params.feature_layer else [])]):
-            channels = card.map_channels(layer)
-            layers[layer] = (start, channels)
-            start += channels
-        return cls(len(card.labels), layers)
+        layers = dict.fromkeys([*named, *([params.feature_layer] if params.feature_layer else [])])
+        return cls(own_head(card), {layer: ChannelHead(card, layer) for layer in layers})
 
     def scores(self, outputs: Tensor) -> Tensor:
-        """Probabilities of all classes, then activations: float64, so that drops far below float32's step are seen."""
-        outputs = outputs.double()
-        return torch.cat([outputs[:, : self.classes].softmax(dim=1), outputs[:, self.classes :]], dim=1)
+        """The scores of all heads, side by side: float64 [batch, columns]."""
+        return torch.cat([head.scores(outputs[:, columns]) for head, columns in self._places()], dim=1)
+
+    def predicted(self, scores: Tensor) -> Tensor:
+        """What the model itself puts first: [batch, columns] → int64 [batch]."""
+        return self.own.top(scores[:, self._columns(self.own)])
 
     def most_active(self, scores: Tensor, layer: str) -> Target:
         """A layer's channel with the largest sum. scores: of the picture without occlusion, [columns]."""
-        start, channels = self.layers[layer]
-        return self._channel(layer, int(scores[start : start + channels].argmax()))
+        return self._top(self.layers[layer], scores)
 
-    def targets(self, params: OcclusionParameters, card: ModelCard, scores: Tensor) -> list[Target]:
+    def targets(self, params: OcclusionParameters, scores: Tensor) -> list[Target]:
         """What the parameters follow. scores: of the picture without occlusion, [columns]."""
         found = []
         for wanted in params.targets:
-            if isinstance(wanted, ChannelTarget):
-                found.append(self._channel(wanted.layer, wanted.channel))
-            else:
-                top = int(scores[: self.classes].argmax())
-                index = top if wanted == "top1" else card.class_index(wanted)
-                found.append(Target(card.labels[index], "probability", index))
+            head = self._head(wanted)
+            index = index_of(wanted, head)
+            found.append(self._top(head, scores) if index is None else self._target(head, index))
         return list(dict.fromkeys(found))
 
-    def _channel(self, layer: str, channel: int) -> Target:
-        return Target(f"channel {channel} of {layer}", "activation", self.layers[layer][0] + channel)
+    def _head(self, wanted: OneTarget) -> Head:
+        return self.layers[wanted.layer] if isinstance(wanted, ChannelTarget) else self.own
+
+    def _top(self, head: Head, scores: Tensor) -> Target:
+        return self._target(head, int(head.top(scores[self._columns(head)])))
+
+    def _target(self, head: Head, index: int) -> Target:
+        return Target(head, index, self._columns(head).start + index)
+
+    def _columns(self, wanted: Head) -> slice:
+        return next(columns for head, columns in self._places() if head is wanted)
+
+    def _places(self) -> Iterator[tuple[Head, slice]]:
+        """Every head with its columns."""
+        start = 0
+        for head in (self.own, *self.layers.values()):
+            yield head, slice(start, start + head.count)
+            start += head.count
 
 
 def columns(targets: Sequence[Target]) -> list[int]:
