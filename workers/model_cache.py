@@ -7,7 +7,7 @@ import structlog
 import torch
 
 from occluscope.engine.holding import held_bytes
-from occluscope.models import card
+from occluscope.models.catalogue import card
 from occluscope.models.loading import LoadedModel, best_device, load
 from workers.memory import machine_bytes, resident_bytes
 
@@ -27,34 +27,39 @@ class ModelCache:
 
     def __init__(self, limit_bytes: int | None = None) -> None:
         self.limit_bytes = share_of_memory() if limit_bytes is None else limit_bytes
-        self._loaded: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._loaded: OrderedDict[tuple[str, ...], LoadedModel] = OrderedDict()  # by what identifies the weights
         self._memory_when_counted = 0
 
     @property
     def names(self) -> list[str]:
         """Which are loaded, the one used longest ago first."""
-        return list(self._loaded)
+        return [model.card.name for model in self._loaded.values()]
 
     @property
     def held_bytes(self) -> int:
         """What all of them hold on their device."""
         return model_bytes(*self._loaded.values())
 
-    def get(self, name: str) -> LoadedModel:
-        """A model, loaded now if it is not kept.
+    def get(self, name: str, owner: str = "") -> LoadedModel:
+        """A model as the catalogue has it now for this owner, loaded if its weights are not kept.
 
         Raises
         ------
+        LookupError
+            There is no such model.
         occluscope.errors.WeightsUnavailableError
             Its weights are not here and could not be fetched.
         """
-        if name not in self._loaded:
-            self._loaded[name] = load(card(name))
-            _log.info("model loaded", model=name, bytes=model_bytes(self._loaded[name]))
+        wanted = card(name, owner)
+        key = wanted.identity
+        kept = self._loaded.get(key)
+        if kept is None or kept.card != wanted:  # the same weights may go by another name, or with other labels
+            self._loaded[key] = load(wanted)
+            _log.info("model loaded", model=name, bytes=model_bytes(self._loaded[key]))
             self._memory_when_counted = 0
-        self._loaded.move_to_end(name)
+        self._loaded.move_to_end(key)
         self._keep_to_limit()
-        return self._loaded[name]
+        return self._loaded[key]
 
     def settle(self) -> None:
         """After a unit: forget its pictures, and let models go until the rest holds no more than the limit."""
@@ -77,8 +82,8 @@ class ModelCache:
                 model.forget_prepared()
                 _log.info("prepared networks let go", model=model.card.name, held_bytes=held)
                 break
-            evicted, _ = self._loaded.popitem(last=False)
-            _log.info("model evicted", model=evicted, held_bytes=held)
+            _, evicted = self._loaded.popitem(last=False)
+            _log.info("model evicted", model=evicted.card.name, held_bytes=held)
         self._memory_when_counted = _memory()
 
 

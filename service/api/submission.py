@@ -87,7 +87,7 @@ def check_request(session: Session, request: JobRequest, config: Settings, owner
     """
     errors: list[FieldError] = []
     spec = _spec(request.analysis, errors)
-    cards = _cards(request, errors)
+    cards = _cards(request, owner, errors)
     known = partial(_known_images, session, owner)
     images = _images(known, request.images, config.max_images_per_job, errors)
     params = _params(spec, request.params, errors)
@@ -137,14 +137,14 @@ def _check_webhook(url: str | None, config: Settings, errors: list[FieldError]) 
         errors.append(FieldError("webhook", str(error)))
 
 
-def _cards(request: JobRequest, errors: list[FieldError]) -> list[ModelCard]:
-    """The cards of the models asked for."""
+def _cards(request: JobRequest, owner: str, errors: list[FieldError]) -> list[ModelCard]:
+    """The cards of the models asked for, as their owner has them."""
     asked = {"model": request.model} if request.model is not None else {}
     asked |= {f"models.{place}": name for place, name in enumerate(request.models or ())}
     found: list[ModelCard] = []
     for path, name in asked.items():
         try:
-            card = models.card(str(name))
+            card = models.card(str(name), owner)
         except LookupError as error:
             errors.append(FieldError(path, str(error.args[0])))
             continue
