@@ -5,10 +5,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BeforeValidator, Field, SerializationInfo, WithJsonSchema, field_serializer
 
 from occluscope.analyses.contract import Parameters
-from occluscope.analyses.target_choice import MAX_TARGETS, ChannelTarget, OneTarget, Targets
+from occluscope.analyses.target_choice import MAX_TARGETS, OneTarget, Targets
 from occluscope.windows import Box, Size
-
-__all__ = ["ChannelTarget", "OcclusionParameters"]
 
 MAX_LENGTH: Final = 100_000  # pixels; far over any model's input, so that arithmetic stays small
 MAX_SIZES: Final = 8

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from occluscope.analyses.contract import AnalysisSpec, ImageRef, MetricSpec, ResultSpec, Unit
-from occluscope.analyses.occlusion.parameters import ChannelTarget, OcclusionParameters
+from occluscope.analyses.occlusion.parameters import OcclusionParameters
+from occluscope.analyses.target_choice import head_of, target_errors
 from occluscope.errors import FieldError, InvalidInputError
 from occluscope.models.card import ModelCard
 from occluscope.windows import Box, Size, count_positions
@@ -37,7 +38,8 @@ def plan(
         *(misplaced or _window_errors(params, card)),
         *_box_errors("region", params.region if isinstance(params.region, tuple) else None, card),
         *_baseline_errors(params),
-        *_target_errors(params, card),
+        *target_errors(params.target, card),
+        *_feature_errors(params, card),
         *_mask_errors(params, images, named),
     ]
     if errors:
@@ -47,7 +49,7 @@ def plan(
     masks = (params.mask_image,) if params.mask_image else ()
     count = _parts(params, card, windows)
     if count == 1:
-        steps = windows + passes * len(params.window) * class_targets(params)
+        steps = windows + passes * len(params.window) * curve_targets(params, card)
         return [Unit(images=(image.id, *masks), steps=steps) for image in images]
     shares = [Share(number, count) for number in range(count)]
     steps_of = [sum(_windows_of_share(params, size, card, share) for size in params.window) for share in shares]
@@ -75,9 +77,9 @@ class Share:
         return range(self.number * rows // self.count, (self.number + 1) * rows // self.count)
 
 
-def class_targets(params: OcclusionParameters) -> int:
-    """How many targets are classes: those have insertion and deletion curves."""
-    return sum(not isinstance(target, ChannelTarget) for target in params.targets)
+def curve_targets(params: OcclusionParameters, card: ModelCard) -> int:
+    """How many targets have insertion and deletion curves: those whose scores lie in a finite range."""
+    return sum(head_of(target, card).is_bounded for target in params.targets)
 
 
 def _windows(params: OcclusionParameters, size: Size, card: ModelCard) -> int:
@@ -144,19 +146,7 @@ def _baseline_errors(params: OcclusionParameters) -> Iterator[FieldError]:
         yield FieldError("params.baseline_value", message)
 
 
-def _target_errors(params: OcclusionParameters, card: ModelCard) -> Iterator[FieldError]:
-    several = isinstance(params.target, tuple)
-    for position, target in enumerate(params.targets):
-        path = f"params.target.{position}" if several else "params.target"
-        try:
-            if isinstance(target, ChannelTarget):
-                channels = card.map_channels(target.layer)
-                if target.channel >= channels:
-                    yield FieldError(path, f"layer '{target.layer}' of {card.name} has channels 0 to {channels - 1}")
-            elif target != "top1":
-                card.class_index(target)
-        except LookupError as error:
-            yield FieldError(path, str(error.args[0]))
+def _feature_errors(params: OcclusionParameters, card: ModelCard) -> Iterator[FieldError]:
     if params.feature_layer is not None:
         try:
             card.map_channels(params.feature_layer)
