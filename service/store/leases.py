@@ -148,7 +148,9 @@ def free_expired_units(session: Session, max_attempts: int, lease_seconds: float
     for job_id in found:
         if job := lock_job(session, job_id, skip_locked=True):
             of_job = select(Unit).where(Unit.job_id == job_id, *expired).order_by(Unit.position)
-            units = session.scalars(of_job.options(defer(Unit.images), defer(Unit.payload))).all()
+            of_job = of_job.options(defer(Unit.images), defer(Unit.payload))
+            # Locked, and so looked at again: a lease may be renewed in this very moment.
+            units = session.scalars(of_job.with_for_update(key_share=True)).all()
             freed += [_free(session, job, unit, max_attempts, moment) for unit in units]
     return freed
 

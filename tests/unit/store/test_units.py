@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -20,6 +20,7 @@ from service.store.packing import PackedOutcome, pack_outcome
 from service.store.scheduling import count_waiting, due_unit
 from service.store.tables import Artifact, Job, KeptArray, Metric, Unit
 from service.store.units import commit_unit, fail_unit, report_progress, stored_result
+from tests.parts import wait_until
 from tests.unit.store.conftest import SubmitUnits, given, outcome
 
 LEASE_SECONDS = 30.0
@@ -225,6 +226,33 @@ def test_a_renewed_lease_does_not_run_out(database: Database, submit: SubmitUnit
     with database.writing() as session:
         assert free_expired_units(session, 3, LEASE_SECONDS) == []
         assert 29 < (next_expiry(session) or 0) < 30
+
+
+def test_a_lease_that_is_renewed_while_it_is_freed_is_not_freed(database: Database, submit: SubmitUnits) -> None:
+    if database.is_sqlite:
+        pytest.skip("SQLite has one writer")
+    _, (unit_id,) = submit()
+    held = claim(database, unit_id)
+    with database.writing() as session:
+        session.execute(update(Unit).values(leased_until=now() - timedelta(seconds=1)))
+
+    def freed() -> list[Freed]:
+        with database.writing() as session:
+            return free_expired_units(session, 3, LEASE_SECONDS)
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.writing() as session:
+            assert renew_lease(session, held, LEASE_SECONDS)
+            freeing = pool.submit(freed)
+            wait_until(lambda: freeing.done() or _waits_for_a_lock(database))
+        assert freeing.result(timeout=20) == []
+    assert write(database, held, "commit")
+
+
+def _waits_for_a_lock(database: Database) -> bool:
+    with database.reading() as session:
+        waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        return bool(session.scalar(waiting))
 
 
 def test_progress_sums_over_units(database: Database, submit: SubmitUnits) -> None:
