@@ -7,10 +7,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help install demo up test soak memory bench check format cards constraints clean
+.PHONY: help install demo up test test-fast soak memory bench check format cards constraints clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(INSTALLED) ## make the environment in .venv, with everything
 
@@ -28,11 +28,14 @@ up: $(INSTALLED) ## start the service on this machine and leave it running, with
 
 # glibc keeps freed activations, as `occluscope worker` has it: the tests run the model twice as fast;
 # two files of tests run at once, so each process takes one thread
-test: export MALLOC_MMAP_THRESHOLD_ = 1073741824
-test: export MALLOC_TRIM_THRESHOLD_ = 2147483648
-test: export OMP_NUM_THREADS ?= 1
+test test-fast: export MALLOC_MMAP_THRESHOLD_ = 1073741824
+test test-fast: export MALLOC_TRIM_THRESHOLD_ = 2147483648
+test test-fast: export OMP_NUM_THREADS ?= 1
 test: $(INSTALLED) ## run every test, two files of them at once
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+test-fast: $(INSTALLED) ## run the tests that start no service and compute for seconds at most: under two minutes
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m fast
 
 SOAK ?= --seed 1 --faults 100 --jobs 150
 soak: $(INSTALLED) ## random faults while jobs run, and what came of the jobs; SOAK="--seed 2 --database postgresql …"

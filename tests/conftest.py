@@ -1,6 +1,7 @@
 """What tests share: real pictures, the trained model, and real servers."""
 
 import io
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,23 @@ from service.store.migrate import migrate
 from service.store.tables import Base
 
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
+TESTS = Path(__file__).parent
+MARKERS = {  # of every test in the folder
+    "unit": ("fast",),
+    "conformance": (),
+    "integration": ("servers",),
+    "browser": ("servers", "browser"),
+    "faults": ("servers", "faults"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its folder; one that is marked `slow` is not `fast`."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        for marker in MARKERS[folder]:
+            if marker != "fast" or item.get_closest_marker("slow") is None:
+                item.add_marker(marker)
 
 
 @pytest.fixture(scope="session")
@@ -84,17 +102,35 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
 
 
+@pytest.fixture(scope="session")
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty SQLite database, to be copied."""
+    path = tmp_path_factory.mktemp("migrated") / "store.db"
+    database = Database(f"sqlite:///{path}")
+    migrate(database)
+    database.close()  # the last connection takes the write-ahead log into the file
+    return path
+
+
+@pytest.fixture(scope="session")
+def migrated_url(postgres_url: str) -> str:
+    """A migrated database on the PostgreSQL server, which tests share: copying one takes longer than emptying it."""
+    database = Database(postgres_url)
+    migrate(database)
+    database.close()
+    return postgres_url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A migrated, empty database; every test that uses it runs on SQLite and on PostgreSQL."""
     if request.param == "sqlite":
-        opened = Database(f"sqlite:///{tmp_path / 'store.db'}")
+        opened = Database(f"sqlite:///{shutil.copy(request.getfixturevalue('migrated_file'), tmp_path / 'store.db')}")
     else:
-        opened = Database(request.getfixturevalue("postgres_url"))
-    migrate(opened)
-    with opened.writing() as session:  # the server is shared, and other tests leave their rows
-        for table in reversed(Base.metadata.sorted_tables):
-            session.execute(text(f"DELETE FROM {table.name}"))
+        opened = Database(request.getfixturevalue("migrated_url"))
+        with opened.engine.begin() as connection:  # other tests leave their rows
+            for table in reversed(Base.metadata.sorted_tables):
+                connection.execute(text(f"DELETE FROM {table.name}"))
     yield opened
     opened.close()
 

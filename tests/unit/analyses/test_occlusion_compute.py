@@ -17,6 +17,8 @@ from occluscope.preparation import Frame, Picture
 from occluscope.results import ClassMap, Heatmap, Table
 from tests.conftest import random_picture
 
+pytestmark = pytest.mark.slow
+
 SPEC = analyses.spec("occlusion")
 CPU = torch.device("cpu")
 

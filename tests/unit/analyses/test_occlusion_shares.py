@@ -13,6 +13,8 @@ from occluscope.preparation import Picture
 from occluscope.results import ClassMap, Heatmap
 from tests.conftest import random_picture
 
+pytestmark = pytest.mark.slow
+
 SPEC = analyses.spec("occlusion")
 IMAGES = [ImageRef("a", 64, 48), ImageRef("b", 64, 48)]
 

@@ -16,6 +16,8 @@ from occluscope.preparation import Picture
 from occluscope.results import Curves, Heatmap, NamedResult, Result
 from tests.unit.analyses.test_occlusion_compute import analytic, whole
 
+pytestmark = pytest.mark.slow
+
 SPEC = analyses.spec("occlusion")
 CHANNEL = {"layer": "_blocks.5", "channel": 3}
 

@@ -13,6 +13,8 @@ from occluscope.engine.ordering import in_order
 from occluscope.models.loading import LoadedModel
 from occluscope.windows import WindowGrid
 
+pytestmark = pytest.mark.slow
+
 
 def smooth_map(shape: tuple[int, int], seed: int) -> np.ndarray:
     """A few random waves: float64 [positions, 1]."""

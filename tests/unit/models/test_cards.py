@@ -5,6 +5,8 @@ import pytest
 from occluscope.models import card, cards
 from occluscope.models.write_cards import card_text, imagenet_labels, made_cards
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_files_are_what_the_installed_packages_give() -> None:
     """After torchvision has changed: `make cards`."""

@@ -1,3 +1,6 @@
+from collections.abc import Iterator
+
+import pytest
 from alembic import command
 from sqlalchemy import insert, inspect, select, text, update
 
@@ -14,6 +17,13 @@ from service.store.tables import Artifact, Base, Job, Metric, NamedImage, Unit, 
 from service.store.units import commit_unit, fail_unit
 from tests.conftest import encode, random_picture
 from tests.unit.store.conftest import SubmitUnits, outcome
+
+
+@pytest.fixture(autouse=True)
+def _newest_schema_afterwards(database: Database) -> Iterator[None]:
+    """Other tests use the same server, also when one of these fails halfway."""
+    yield
+    migrate(database)
 
 
 def test_models_and_migrations_agree(database: Database) -> None:
