@@ -4,54 +4,29 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from occluscope import Occlusion
-from occluscope.engine.covers import constant_cover, covered
-from occluscope.engine.following import Followed
-from occluscope.engine.layers import layer_outputs
-from occluscope.engine.naive import occluded_outputs
-from occluscope.engine.preserving import fingerprint, preserved
-from occluscope.windows import WindowGrid
-
-SIZE = (33, 29)
-GRID = WindowGrid.over(SIZE, (7, 8), (5, 6))
-COLOUR = torch.tensor([0.5, -1.0, 0.25]).view(3, 1, 1)
-CHANNELS = 8
-Forward = Callable[["Net", Tensor], Tensor]
-
-
-class Net(nn.Module):
-    """Layers for a forward pass that a test writes."""
-
-    def __init__(self, forward: Forward) -> None:
-        super().__init__()
-        self.one, self.two = nn.Conv2d(3, CHANNELS, 3, padding=1), nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1)
-        self.norm, self.relu = nn.BatchNorm2d(CHANNELS), nn.ReLU(inplace=True)
-        self.leaky, self.dropout = nn.LeakyReLU(0.1, inplace=True), nn.Dropout(0.5, inplace=True)
-        self.linear = nn.Linear(CHANNELS, 5)
-        self.passed = 0
-        nn.init.normal_(self.norm.running_mean)  # type: ignore[arg-type]
-        nn.init.uniform_(self.norm.running_var, 0.5, 2)  # type: ignore[arg-type]
-        self._forward = forward
-
-    def head(self, x: Tensor) -> Tensor:
-        scores: Tensor = self.linear(functional.adaptive_avg_pool2d(x, 1).flatten(1))
-        return scores
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self._forward(self, x)
-
-
-def residual(net: Net, x: Tensor) -> Tensor:
-    identity = net.one(x)
-    y = functional.relu(net.two(identity))
-    y.add_(identity)
-    return net.head(net.two(y))
+from occluscope.engine.covers import constant_cover
+from occluscope.engine.preserving import preserved
+from tests.unit.engine.networks import (
+    CHANNELS,
+    COLOUR,
+    GRID,
+    SIZE,
+    Forward,
+    Net,
+    assert_same,
+    at_random,
+    expected,
+    made,
+    quietly,
+    residual,
+    state,
+    windows,
+)
 
 
 def scaled(net: Net, x: Tensor) -> Tensor:
@@ -162,59 +137,7 @@ def own_buffer(net: Net, x: Tensor) -> Tensor:
     return net.head(net.norm(net.one(x)))
 
 
-def at_random(net: Net, x: Tensor) -> Tensor:
-    return net.head(functional.dropout(net.one(x), 0.5))
-
-
 WHOLE = [views, parts, same_memory_under_two_names, items, by_its_values, of_the_batch, own_buffer, at_random]
-
-
-def made(forward: Forward, dtype: torch.dtype = torch.float32) -> Net:
-    torch.manual_seed(0)
-    return Net(forward).eval().to(dtype).requires_grad_(requires_grad=False)
-
-
-def expected(net: Net, picture: Tensor) -> Tensor:
-    """Each window by itself, in the model as its author runs it."""
-    outputs = []
-    cover = constant_cover(COLOUR.to(picture.dtype), GRID.window)
-    with torch.no_grad():
-        for origin in torch.from_numpy(GRID.origins())[:, None]:
-            outputs.append(net(covered(picture, origin, cover(origin)).contiguous()))  # noqa: PERF401
-    return torch.cat(outputs)
-
-
-def quietly(net: Net, picture: Tensor) -> tuple[Followed, list[str]]:
-    with warnings.catch_warnings(record=True) as told:
-        warnings.simplefilter("always")
-        return Followed(net, picture), [str(one.message) for one in told]
-
-
-def windows(followed: Followed, picture: Tensor) -> Tensor:
-    """What came last for each window counts."""
-    found: dict[int, Tensor] = {}
-    cover = constant_cover(COLOUR.to(picture.dtype), GRID.window)
-    for positions, outputs in followed.occluded(picture, GRID, cover):
-        found.update(zip(positions.tolist(), outputs, strict=True))
-    return torch.stack([found[place] for place in range(len(GRID))])
-
-
-def state(net: nn.Module) -> dict[str, Any]:
-    """Everything of a model that another could see."""
-    seen: dict[str, Any] = {name: value.clone() for name, value in net.state_dict().items()}
-    for name, part in net.named_modules():
-        seen[f"{name}: is"] = (type(part), part.training, getattr(part, "inplace", None), sorted(vars(part)))
-        seen[f"{name}: hooks"] = (len(part._forward_hooks), len(part._forward_pre_hooks))
-        seen[f"{name}: plain"] = {key: value for key, value in vars(part).items() if isinstance(value, int | str)}
-    for name, parameter in net.named_parameters():
-        seen[f"{name}: memory"] = (parameter.data_ptr(), parameter.requires_grad, parameter.grad)
-    return seen
-
-
-def assert_same(now: dict[str, Any], before: dict[str, Any]) -> None:
-    assert now.keys() == before.keys()
-    for name, value in before.items():
-        assert torch.equal(now[name], value) if isinstance(value, Tensor) else now[name] == value, name
 
 
 @pytest.mark.parametrize("forward", FOLLOWED)
@@ -343,73 +266,6 @@ def test_training_mode_is_run_one_window_at_a_time_and_its_statistics_are_put_ba
         torch.testing.assert_close(got, expected(net, picture), rtol=0, atol=1e-6)
 
 
-def test_what_goes_wrong_while_windows_run_is_made_good_by_whole_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the check, as another picture may bring it: an exception at the second batch, or wrong numbers."""
-    net, picture = made(residual), torch.randn(3, *SIZE)
-    for numbers_go_wrong in (True, False):
-        followed, _ = quietly(net, picture)
-        network = followed.network
-        assert network is not None
-        usual = network.occluded
-
-        def broken(*args: Any, wrong: bool = numbers_go_wrong, usual: Any = usual) -> Any:
-            for number, (positions, outputs) in enumerate(usual(*args[:3], 7)):
-                if wrong:
-                    yield positions, outputs * 1.01
-                elif number == 1:
-                    raise IndexError("a kernel's own fault")
-                else:
-                    yield positions, outputs
-
-        monkeypatch.setattr(network, "occluded", broken)
-        with pytest.warns(UserWarning, match="whole forward passes are used instead") as told:
-            got = windows(followed, picture)
-        assert len(told) == 1
-        assert followed.reason is not None
-        torch.testing.assert_close(got, expected(net, picture), rtol=0, atol=1e-6)
-
-
-def test_samples_are_held_against_the_model_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, picture = made(residual), torch.randn(3, *SIZE)
-    followed, _ = quietly(net, picture)
-    assert followed.network is not None
-    usual, cover = followed.network.sampler, constant_cover(COLOUR, GRID.window)
-
-    def off(*args: Any) -> Any:
-        run = usual(*args)
-        return lambda positions, exact: run(positions, exact=exact) * 1.01
-
-    monkeypatch.setattr(followed.network, "sampler", off)
-    with pytest.warns(UserWarning, match="gives other numbers"):
-        run = followed.sampler(picture, GRID, cover, None)
-    torch.testing.assert_close(run(np.array([3, 11])), expected(net, picture)[[3, 11]], rtol=0, atol=1e-6)
-
-
-def test_a_model_that_was_changed_is_told_from_what_it_was() -> None:
-    net = made(residual)
-    before = fingerprint(net)
-    assert fingerprint(net) == before
-    with torch.no_grad():
-        net.one.weight.mul_(2)
-    assert fingerprint(net) != before
-    changed = fingerprint(net)
-    net.norm.train()
-    assert fingerprint(net) != changed
-
-
-def test_a_failed_check_takes_no_random_numbers() -> None:
-    """What a model that draws some gives under a seed is what it gives without the check."""
-    net, picture = made(at_random), torch.randn(3, *SIZE)
-    torch.manual_seed(7)
-    with pytest.warns(UserWarning, match="gives other numbers"):
-        followed = Followed(net, picture)
-    cover = constant_cover(COLOUR, GRID.window)
-    got = torch.cat([outputs for _, outputs in followed.occluded(picture, GRID, cover, whole_batch=1)])
-    torch.manual_seed(7)
-    right = torch.cat([outputs for _, outputs in occluded_outputs(net, picture, GRID, cover, 1)])
-    assert torch.equal(got, right)
-
-
 @pytest.mark.parametrize("wrap", [lambda y: (y, y), lambda y: {"scores": y}, lambda y: [y]])
 def test_other_outputs_than_a_tensor_are_left_to_whole_passes(wrap: Callable[[Tensor], Any]) -> None:
     net, picture = made(lambda net, x: wrap(net.head(net.one(x)))), torch.randn(3, *SIZE)
@@ -443,27 +299,3 @@ def test_half_precision_is_followed_and_as_near_to_the_truth_as_whole_passes_are
         float((outputs.float() - true).abs().max()) for outputs in (windows(followed, picture), expected(net, picture))
     )
     assert error <= 3 * own_error
-
-
-def test_a_model_that_raises_is_left_as_it_was() -> None:
-    def fragile(net: Net, x: Tensor) -> Tensor:
-        net.passed += 1
-        net.relu.inplace = False
-        if net.passed > 1:
-            raise ArithmeticError("the model's own fault")
-        return net.head(net.norm(net.relu(net.one(x))))
-
-    net, pictures = made(fragile), torch.randn(2, 3, *SIZE)
-    before = state(net)
-    with warnings.catch_warnings(), pytest.raises(ArithmeticError, match="the model's own fault"):
-        warnings.simplefilter("ignore")
-        Occlusion(net).attribute(pictures, (3, 7, 8), (3, 5, 6), target=1)
-    assert_same(state(net), before)
-
-
-def test_layers_that_are_not_there_leave_no_hooks_behind() -> None:
-    net, picture = made(residual), torch.randn(3, *SIZE)
-    before = state(net)
-    with pytest.raises(AttributeError, match="nowhere"):
-        layer_outputs(net, picture[None], ["one", "nowhere"])
-    assert_same(state(net), before)
