@@ -5,10 +5,11 @@ import time
 import pytest
 
 from occluscope.client import ApiError
-from tests.faults.ledger import INSTANT, SECONDS_LONG
+from tests.faults.ledger import INSTANT, MODEL, SECONDS_LONG
 from tests.faults.site import Site
 from tests.parts import wait_until
 
+MINUTES_LONG = {"window": 16, "stride": 2, "method": "naive", "insertion_deletion": False}  # 11,025 windows
 EITHER = ("cancelled", "succeeded")
 
 
@@ -24,7 +25,7 @@ def is_idle(site: Site) -> bool:
     """Whether a new job runs at once: no worker is held up by what was cancelled."""
     asked = time.monotonic()
     site.client.wait(site.ledger.submit(INSTANT, 1, priority="interactive").id)
-    return time.monotonic() - asked < 6
+    return time.monotonic() - asked < 60
 
 
 def test_while_it_waits(site: Site) -> None:
@@ -35,12 +36,14 @@ def test_while_it_waits(site: Site) -> None:
     assert site.unit(waiting).fence == 0
 
 
-def test_while_it_runs_its_worker_is_free_within_two_seconds(site: Site) -> None:
-    jobs = [site.ledger.submit(SECONDS_LONG, 0, expects=("cancelled",)) for _ in range(2)]
+def test_while_it_runs_its_worker_is_free_long_before_its_end(site: Site) -> None:
+    jobs = [site.client.submit("occlusion", MODEL, [site.ledger.image(0)], MINUTES_LONG) for _ in range(2)]
     for job in jobs:
         site.wait_until_under_way(job)
         assert cancel(site, job.id) == "cancelled"
     assert is_idle(site)
+    assert {site.client.job(job.id).state for job in jobs} == {"cancelled"}
+    assert {piece for job in jobs for piece in site.ledger.digest(job.id)} == set()
 
 
 @pytest.mark.parametrize("delay_seconds", [0.0, 0.01, 0.02, 0.05, 0.1, 0.2])
