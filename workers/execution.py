@@ -13,6 +13,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from occluscope import analyses, pictures
+from occluscope.analyses.contract import FIRST, Work
 from occluscope.engine.memory import is_out_of_memory
 from occluscope.errors import OccluscopeError, UnitAbortedError
 from occluscope.models import card
@@ -22,13 +23,13 @@ from service.queue import Queue
 from service.settings import Settings
 from service.store.comparing import compare_models
 from service.store.database import Database, is_outage
-from service.store.ending import count_following
 from service.store.images import image_content
-from service.store.kept import kept_parts
+from service.store.kept import kept_before
 from service.store.leases import Claim, claim_unit, end_lease, give_back_unit
 from service.store.packing import PackedOutcome, PackedResult, pack_outcome, pack_results
+from service.store.planning import units_made
 from service.store.scheduling import due_unit
-from service.store.states import UnitRole
+from service.store.states import COMPARE
 from service.store.units import commit_unit, fail_queued_unit, fail_unit, report_progress
 from workers.activity import Activity
 from workers.heartbeat import Heartbeat
@@ -68,6 +69,7 @@ class Executor:
         self._activity = activity
         self._models = ModelCache(config.model_cache_bytes)
         self.memory_bound = config.worker_memory_bytes or memory_bound(self._models.limit_bytes)
+        self._made = 0  # units that the one at work made possible, and nobody was told of yet
         self.stopping = threading.Event()  # set when the worker was asked to end
 
     def run(self) -> None:
@@ -130,7 +132,7 @@ class Executor:
 
     def _run_claimed(self, claim: Claim) -> None:
         start = time.perf_counter()
-        _log.info("unit claimed", analysis=claim.analysis, model=claim.model, role=claim.role, fence=claim.fence)
+        _log.info("unit claimed", analysis=claim.analysis, model=claim.model, stage=claim.stage, fence=claim.fence)
         try:
             with self._heartbeat.holding(claim) as lost:
                 event, written = self._ended(claim, lost)
@@ -140,7 +142,7 @@ class Executor:
             return
         seconds = round(time.perf_counter() - start, 3)
         _log.info(event if written else "unit was not ours any more", seconds=seconds)
-        self._announce_following(claim)
+        self._announce_following()
 
     def _ended(self, claim: Claim, lost: threading.Event) -> tuple[str, bool]:
         """Compute the unit and write how it ended; gives what happened, and whether it was still ours to write."""
@@ -198,7 +200,7 @@ class Executor:
         if is_out_of_memory(error):
             with suppress(Exception):  # a device that failed may refuse even that
                 self._models.clear()
-            return f"out of memory while running {claim.model or claim.role}"
+            return f"out of memory while running {claim.model or claim.stage}"
         return f"internal error ({type(error).__name__}); the worker's log has unit {claim.unit_id}"
 
     def _write(self, write: Write, lost: threading.Event) -> bool:
@@ -207,11 +209,14 @@ class Executor:
         while True:
             try:
                 with self._database.writing() as session:
-                    return write(session)
+                    written = write(session)
             except (OperationalError, InterfaceError) as error:
                 if not is_outage(error):
                     raise
                 _log.warning("not written, database out of reach", error=str(error.orig), again_in_seconds=pause)
+            else:
+                self._made += units_made(session)
+                return written
             self._activity.stir()
             if lost.is_set() or self.stopping.wait(pause):
                 return False
@@ -219,18 +224,18 @@ class Executor:
 
     def _compute(self, claim: Claim, report: "_Reporter") -> PackedOutcome:
         """What the unit gave, packed: before the database's turn, and once, however often it must be written."""
+        if claim.stage == COMPARE:
+            return pack_outcome(compare_models(self._database, claim.job_id, report))
         spec = analyses.spec(claim.analysis)
-        params = spec.parse(claim.params)
-        if claim.role == UnitRole.COMPARE:
-            return pack_outcome(compare_models(self._database, claim.job_id))
-        if claim.role == UnitRole.COMBINE:
-            parts = kept_parts(self._database, claim.job_id, claim.model)
-            model_of_job = partial(self._models.get, claim.model)
-            combine = analyses.combine(claim.analysis)
-            return pack_outcome(combine(card(claim.model), params, parts, report, model_of_job))
-        prepared = [self._picture(image_id, claim.model) for image_id in claim.unit.images]
-        model = self._models.get(claim.model)
-        return pack_outcome(analyses.compute(claim.analysis)(model, prepared, params, claim.unit, report))
+        params, unit = spec.parse(claim.params), claim.unit
+        prepared = [self._picture(image_id, claim.model) for image_id in unit.images]
+        if claim.stage == FIRST:
+            model = self._models.get(claim.model)
+            return pack_outcome(analyses.compute(claim.analysis)(model, prepared, params, unit, report))
+        stages = spec.stages_before(claim.stage)
+        before = kept_before(self._database.reading, claim.job_id, claim.model, stages)
+        work = Work(card(claim.model), params, unit, prepared, before, partial(self._models.get, claim.model))
+        return pack_outcome(analyses.compute_later(claim.analysis, claim.stage)(work, report))
 
     def _picture(self, image_id: str, model: str) -> Picture:
         with self._database.reading() as session:
@@ -239,13 +244,12 @@ class Executor:
             raise OccluscopeError(f"picture {image_id} is gone")
         return card(model).preparation.prepare(pictures.decode(content))
 
-    def _announce_following(self, claim: Claim) -> None:
+    def _announce_following(self) -> None:
         """Whoever ends a last unit tells of those that come after it; were it lost, the reconciler would."""
+        made, self._made = self._made, 0
         try:
-            with self._database.reading() as session:
-                units = count_following(session, claim.job_id)
-            self._queue.announce(units)
-        except Exception as error:  # noqa: BLE001 - the unit has ended, whatever database or broker say
+            self._queue.announce(made)
+        except Exception as error:  # noqa: BLE001 - the unit has ended, whatever the broker says
             _log.warning("nothing announced", error=str(error))
 
 

@@ -1,7 +1,7 @@
 """The analyses: each folder here is one, found by its name.
 
-`spec.py` loads without torch and defines ``SPEC``; `compute.py` needs torch and defines ``compute``, and ``combine``
-where the spec says so.
+`spec.py` loads without torch and defines ``SPEC``; `compute.py` needs torch and defines ``compute``, and a function for
+each later stage, of its name.
 """
 
 import pkgutil
@@ -9,7 +9,7 @@ from functools import cache
 from importlib import import_module
 from typing import cast
 
-from occluscope.analyses.contract import AnalysisSpec, Combine, Compute
+from occluscope.analyses.contract import AnalysisSpec, Compute, ComputeLater
 
 
 @cache
@@ -37,6 +37,6 @@ def compute(name: str) -> Compute:
     return cast("Compute", import_module(f"{__name__}.{name}.compute").compute)
 
 
-def combine(name: str) -> Combine:
-    """What brings the units of an analysis together, where its spec says that it combines."""
-    return cast("Combine", import_module(f"{__name__}.{name}.compute").combine)
+def compute_later(name: str, stage: str) -> ComputeLater:
+    """What computes the units of a later stage of an analysis; imports torch."""
+    return cast("ComputeLater", getattr(import_module(f"{__name__}.{name}.compute"), stage))

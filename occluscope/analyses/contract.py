@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -68,17 +68,42 @@ class MetricSpec:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What a unit that succeeded kept for later stages. kept: by name; an array is read whenever it is looked at."""
+
+    unit: Unit
+    kept: Mapping[str, np.ndarray]
+
+
+Before = Mapping[str, Sequence[Part]]  # what earlier stages kept, by their names; parts in their plan's order
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage after the first. name: also of the function of `compute.py` that computes its units (`ComputeLater`).
+
+    plan: from the parameters, the model's card, the job's pictures and what the stages before kept to the units. It
+    runs once the stage before has ended and one of its units succeeded, and is pure. A stage without units is skipped.
+    """
+
+    name: str
+    plan: Callable[[Any, ModelCard, Sequence[ImageRef], Before], list[Unit]]
+
+
+FIRST: Final = "work"  # name of every analysis's first stage
+
+
+@dataclass(frozen=True)
 class AnalysisSpec:
     """The torch-free half of an analysis.
 
-    plan: splits a job into units. It is also where parameters are held against the model's card and the
-    pictures: it raises `InvalidInputError` with paths below ``params``. Its last argument are the pictures that the
-    parameters name, by id.
+    plan: splits a job into the units of its first stage. It is also where parameters are held against the model's card
+    and the pictures: it raises `InvalidInputError` with paths below ``params``. Its last argument are the pictures that
+    the parameters name, by id.
+    later: the stages after the first, in their order; each model of a job goes through them by itself.
     headline: name of the result that a person should see first.
     named_images: the pictures that parameters name beside the job's own (a mask), by their path below ``params``.
     order: its place among all analyses where a person chooses; the lowest first.
-    combines: whether a job of these units is to be combined: then `compute.py` has a `combine`, which runs once after
-    all units, over what they kept.
     """
 
     name: str
@@ -90,8 +115,21 @@ class AnalysisSpec:
     metrics: tuple[MetricSpec, ...]
     headline: str
     named_images: Callable[[Any], dict[str, str]] = lambda _params: {}
-    combines: Callable[[Sequence[Unit]], bool] = lambda _units: False
+    later: tuple[Stage, ...] = ()
     order: int = 100
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The names of all stages, in their order."""
+        return (FIRST, *(stage.name for stage in self.later))
+
+    def stages_before(self, name: str) -> tuple[str, ...]:
+        """The names of the stages before one of them."""
+        return self.stages[: self.stages.index(name)]
+
+    def stages_after(self, name: str) -> tuple[Stage, ...]:
+        """The stages that follow one of this name; none where it is the last, or no stage of this analysis."""
+        return self.later[self.stages.index(name) :] if name in self.stages else ()
 
     def parse(self, params: Any) -> Parameters:
         """Validate parameters as they came over the wire.
@@ -109,19 +147,11 @@ class AnalysisSpec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one unit gave. kept: arrays for `combine`, by name; they are gone when the job has ended."""
+    """What one unit gave. kept: arrays for later stages, by name; they are gone when the job has ended."""
 
     results: list[NamedResult]
     metrics: list[Metric]
     kept: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Part:
-    """What a unit that succeeded kept for `combine`. kept: by name; an array is read whenever it is looked at."""
-
-    unit: Unit
-    kept: Mapping[str, np.ndarray]
 
 
 class Report(Protocol):
@@ -150,16 +180,26 @@ class Compute(Protocol):
     ) -> Outcome: ...
 
 
-class Combine(Protocol):
-    """The half of an analysis that brings together what all its units kept.
+@dataclass(frozen=True)
+class Work:
+    """What a unit of a later stage is computed from.
 
-    parts: of the units that succeeded, in the plan's order; at least one. model: loads the model, for what cannot be
-    told without it.
+    pictures: the unit's, prepared, in the order of `Unit.images`. before: what the stages before kept. model: loads
+    the model; a stage that does not call it needs none.
     """
 
-    def __call__(
-        self, card: ModelCard, params: Any, parts: Sequence[Part], report: Report, model: Callable[[], LoadedModel], /
-    ) -> Outcome: ...
+    card: ModelCard
+    params: Any
+    unit: Unit
+    pictures: Sequence[Picture]
+    before: Before
+    model: Callable[[], LoadedModel]
+
+
+class ComputeLater(Protocol):
+    """Computes a unit of a later stage."""
+
+    def __call__(self, work: Work, report: Report, /) -> Outcome: ...
 
 
 def field_errors(error: ValidationError, *prefix: str) -> list[FieldError]:

@@ -187,7 +187,6 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
                 params=submission.params,
                 images=body.images,
                 units=submission.units,
-                combines=submission.combines,
                 request_sha256=sha256,
                 idempotency_key=key,
                 owner=owner(),

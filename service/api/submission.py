@@ -74,7 +74,6 @@ class Submission:
 
     params: dict[str, Any]
     units: dict[str, list[Unit]]
-    combines: bool
 
 
 def check_request(session: Session, request: JobRequest, config: Settings, owner: str) -> Submission:
@@ -96,8 +95,7 @@ def check_request(session: Session, request: JobRequest, config: Settings, owner
     if errors or spec is None or params is None:
         raise InvalidInputError(errors)
     units = _plans(spec, params, cards, images, named)
-    combines = any(spec.combines(of_model) for of_model in units.values())
-    return Submission(params.model_dump(mode="json"), units, combines)
+    return Submission(params.model_dump(mode="json"), units)
 
 
 def _plans(

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from occluscope.analyses.contract import Outcome
+from occluscope.analyses.contract import Outcome, Report
 from occluscope.results import Metric as GivenMetric
 from occluscope.results import NamedResult, Result, Variant
 from occluscope.results.comparison import compare, compare_metrics
@@ -18,7 +18,7 @@ from service.store.units import stored_result
 METRICS_COMPARED = "metrics_compared"
 
 
-def compare_models(database: Database, job_id: str) -> Outcome:
+def compare_models(database: Database, job_id: str, report: Report) -> Outcome:
     """Each result that at least two models gave under one name, of one picture, in one variant; and all numbers.
 
     Results are read one question at a time.
@@ -26,7 +26,8 @@ def compare_models(database: Database, job_id: str) -> Outcome:
     found: list[NamedResult] = []
     with database.reading() as session:
         models = models_of(session, [job_id])[job_id]
-        for (name, variant, image), ids in _same_questions(session, job_id, models):
+        for number, ((name, variant, image), ids) in enumerate(_same_questions(session, job_id, models)):
+            report(number)
             results: dict[str, Result] = {}
             for model, artifact_id in ids.items():
                 artifact = session.get_one(Artifact, artifact_id)

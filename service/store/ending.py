@@ -1,23 +1,25 @@
-"""What comes after a unit has ended: units that need all the others, and at last the job's own end."""
+"""What comes after a unit has ended: the units of the next stage, and at last the job's own end."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from occluscope.analyses.contract import FIRST
 from service.store.database import clock
 from service.store.deliveries import queue_delivery
 from service.store.kept import forget_kept
 from service.store.locks import lock_job
+from service.store.planning import plan_following
 from service.store.stages import count_all_ended, count_ended, stages_of
-from service.store.states import ENDED_JOB, ENDED_UNIT, JobState, UnitRole, UnitState
+from service.store.states import ENDED_JOB, ENDED_UNIT, JobState, UnitState
 from service.store.tables import Artifact, Job, Stage, Unit
 from service.store.tallies import tally
 
 
 def note_ended_unit(
-    session: Session, job: Job, unit_id: str, role: str, model: str, *, failed: bool, steps_done: int
+    session: Session, job: Job, unit_id: str, stage: str, model: str, *, failed: bool, steps_done: int
 ) -> None:
     """Count a unit as ended, and do what follows: units that can be made now, or the job's end when none are left.
 
@@ -25,14 +27,13 @@ def note_ended_unit(
     """
     session.execute(delete(Artifact).where(Artifact.unit_id == unit_id, Artifact.preview))
     job.results_version += 1
-    if not count_ended(session, job.id, role, model, failed=failed, steps_done=steps_done):
+    if not count_ended(session, job.id, stage, model, failed=failed, steps_done=steps_done):
+        return
+    moment = clock(session)
+    if plan_following(session, job, model, moment):
         return
     stages = stages_of(session, job.id)
-    following = _following(stages, combines=job.combines)
-    moment = clock(session)
-    if following:
-        _make_units(session, job, stages, following, moment)
-    elif all(stage.has_ended for stage in stages):
+    if all(stage.has_ended for stage in stages):
         forget_kept(session, job.id)
         if job.state == JobState.RUNNING:
             job.error = _error(session, job.id, stages)
@@ -64,71 +65,10 @@ def cancel_job(session: Session, job_id: str) -> JobState | None:
     return JobState.CANCELLED
 
 
-def count_following(session: Session, job_id: str) -> int:
-    """How many of the job's units over other units wait for a worker."""
-    stages = stages_of(session, job_id)
-    planned = sum(stage.units for stage in stages if stage.role == UnitRole.WORK)
-    if all(stage.has_ended for stage in stages if stage.role != UnitRole.WORK):
-        return 0
-    wanted = (Unit.job_id == job_id, Unit.position >= planned, Unit.state == UnitState.QUEUED)
-    return session.scalar(select(func.count()).select_from(Unit).where(*wanted)) or 0
-
-
-def _make_units(
-    session: Session, job: Job, stages: Sequence[Stage], following: Sequence[tuple[UnitRole, str]], moment: datetime
-) -> None:
-    """One unit for each role and model, behind all others."""
-    made = sum(stage.units for stage in stages)
-    for number, (role, model) in enumerate(following):
-        session.add(
-            Unit(
-                job_id=job.id,
-                position=made + number,
-                role=role,
-                model=model,
-                images=[],
-                payload={},
-                owner=job.owner,
-                priority=job.priority,
-                submitted_at=job.created_at,
-                queued_at=moment,
-                steps_total=1,
-                state=UnitState.QUEUED,
-            )
-        )
-        session.add(
-            Stage(
-                job_id=job.id,
-                role=role,
-                model=model,
-                position=len(stages) + number,
-                units=1,
-                still_open=1,
-                steps_total=1,
-            )
-        )
-
-
 def _end(session: Session, job: Job, state: JobState, moment: datetime) -> None:
     job.state, job.finished_at = state, moment
     queue_delivery(session, job, moment)
     tally(session, f"jobs_{state}", job.analysis, total=max((moment - job.created_at).total_seconds(), 0.0))
-
-
-def _following(stages: Sequence[Stage], *, combines: bool) -> list[tuple[UnitRole, str]]:
-    """Role and model of the units that are due: their parts have ended, and one of them succeeded."""
-    work = [stage for stage in stages if stage.role == UnitRole.WORK]
-    made = {(stage.role, stage.model) for stage in stages}
-    due = [
-        (UnitRole.COMBINE, stage.model)
-        for stage in (work if combines else ())
-        if stage.has_ended and stage.succeeded and (UnitRole.COMBINE, stage.model) not in made
-    ]
-    comparing = (UnitRole.COMPARE, "")
-    if due or len(work) < 2 or comparing in made or not all(stage.has_ended for stage in stages):
-        return due
-    gave = {stage.model for stage in stages if stage.succeeded}
-    return [comparing] if len(gave) > 1 else []
 
 
 def _error(session: Session, job_id: str, stages: Sequence[Stage]) -> str | None:
@@ -142,7 +82,7 @@ def _error(session: Session, job_id: str, stages: Sequence[Stage]) -> str | None
         return str(first.error)
     images = _images(session, first.id)
     of = [f"of picture {images[0]}"] if images else []
-    several = sum(stage.role == UnitRole.WORK for stage in stages) > 1
+    several = sum(stage.name == FIRST for stage in stages) > 1
     of += [f"with {first.model}"] if several and first.model else []
     return f"{failed} of {units} units failed; the first{''.join(f', {which}' for which in of)}: {first.error}"
 

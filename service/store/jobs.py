@@ -12,13 +12,14 @@ from typing import Any, Final
 from sqlalchemy import delete, func, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from occluscope.analyses.contract import FIRST
 from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.database import clock
 from service.store.locks import lock_job
 from service.store.scheduling import note_owner
-from service.store.stages import models_of, steps_of
-from service.store.states import JobState, Priority, UnitRole, UnitState
-from service.store.tables import Artifact, Image, Job, JobImage, Metric, NamedImage, Stage, Unit
+from service.store.stages import models_of, stage_of_units, steps_of
+from service.store.states import JobState, Priority, UnitState
+from service.store.tables import Artifact, Image, Job, JobImage, Metric, NamedImage, Unit, new_id
 
 _QUERY_IDS: Final = 500  # ids named in one query; databases limit a query's variables
 
@@ -39,7 +40,6 @@ def submit_job(
     params: dict[str, Any],
     images: Sequence[str],
     units: Mapping[str, Sequence[PlannedUnit]],
-    combines: bool = False,
     request_sha256: str,
     idempotency_key: str | None = None,
     owner: str = "",
@@ -51,13 +51,14 @@ def submit_job(
     moment = clock(session)
     needed = {image for of_model in units.values() for unit in of_model for image in unit.images}
     _note_use(session, sorted({*images, *needed}), moment)
+    job_id = new_id()
     job = Job(
+        id=job_id,
         analysis=analysis,
         model=next(iter(units)),
         params=params,
         owner=owner,
         priority=priority,
-        combines=combines,
         webhook=webhook,
         state=JobState.QUEUED,
         idempotency_key=None if idempotency_key is None else _own_key(owner, idempotency_key),
@@ -65,7 +66,10 @@ def submit_job(
         created_at=moment,
         images=[JobImage(position=position, image_id=image) for position, image in enumerate(images)],
         named_images=[NamedImage(image_id=image) for image in sorted(needed.difference(images))],
-        stages=[_stage(position, model, of_model) for position, (model, of_model) in enumerate(units.items())],
+        stages=[
+            stage_of_units(job_id, position, FIRST, model, of_model)
+            for position, (model, of_model) in enumerate(units.items())
+        ],
         units=[
             Unit(
                 position=position,
@@ -197,17 +201,6 @@ def _note_use(session: Session, image_ids: Sequence[str], moment: datetime) -> N
     for start in range(0, len(image_ids), _QUERY_IDS):
         some = image_ids[start : start + _QUERY_IDS]
         session.execute(update(Image).where(Image.id.in_(some)).values(used_at=moment))
-
-
-def _stage(position: int, model: str, units: Sequence[PlannedUnit]) -> Stage:
-    return Stage(
-        role=UnitRole.WORK,
-        model=model,
-        position=position,
-        units=len(units),
-        still_open=len(units),
-        steps_total=sum(unit.steps for unit in units),
-    )
 
 
 def _progress(job: Job, done: int, total: int, moment: datetime) -> Progress:

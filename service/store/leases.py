@@ -11,11 +11,12 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session, defer
 
+from occluscope.analyses.contract import FIRST
 from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.database import clock
 from service.store.ending import note_ended_unit
 from service.store.locks import lock_job
-from service.store.states import JobState, UnitRole, UnitState
+from service.store.states import JobState, UnitState
 from service.store.tables import Job, Unit
 from service.store.tallies import tally
 
@@ -37,7 +38,7 @@ class Claim:
     params: dict[str, Any]
     unit: PlannedUnit
     claimed_at: datetime
-    role: str = UnitRole.WORK
+    stage: str = FIRST
     attempts: int = 1
     outages: int = 0
 
@@ -95,7 +96,7 @@ def claim_unit(session: Session, unit_id: str, worker_id: str, lease_seconds: fl
         params=job.params,
         unit=planned,
         claimed_at=moment,
-        role=claimed.role,
+        stage=claimed.stage,
         attempts=claimed.attempts,
         outages=claimed.outages,
     )
@@ -191,7 +192,7 @@ def _free(session: Session, job: Job, unit: Unit, max_attempts: int, moment: dat
         unit.state, unit.finished_at = UnitState.FAILED, moment
         unit.error = f"its worker died or fell silent {max_attempts} times while it ran"
         session.flush()
-        note_ended_unit(session, job, unit.id, unit.role, unit.model, failed=True, steps_done=unit.steps_done)
+        note_ended_unit(session, job, unit.id, unit.stage, unit.model, failed=True, steps_done=unit.steps_done)
     else:
         unit.state, unit.queued_at = UnitState.QUEUED, moment
         unit.steps_done, unit.worker_id = 0, None

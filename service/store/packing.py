@@ -47,7 +47,7 @@ class PackedResult:
 
 @dataclass(frozen=True)
 class PackedOutcome:
-    """What a unit gave, as it is stored. kept: arrays for the unit that combines, in NPZ format, by name."""
+    """What a unit gave, as it is stored. kept: arrays for later stages, in NPZ format, by name."""
 
     results: Sequence[PackedResult]
     metrics: Sequence[Metric]

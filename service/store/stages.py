@@ -1,4 +1,4 @@
-"""Stages: the units of a job by role and model, counted, so that what comes next is known without looking at each.
+"""Stages: the units of a job by stage and model, counted, so that what comes next is known without looking at each.
 
 They are written under the job's lock, in the transaction that changes the units.
 """
@@ -8,8 +8,25 @@ from collections.abc import Sequence
 from sqlalchemy import func, literal, select, union_all, update
 from sqlalchemy.orm import Session
 
-from service.store.states import UnitRole, UnitState
+from occluscope.analyses.contract import FIRST
+from occluscope.analyses.contract import Unit as PlannedUnit
+from service.store.states import UnitState
 from service.store.tables import Stage, Unit
+
+
+def stage_of_units(job_id: str, position: int, name: str, model: str, units: Sequence[PlannedUnit]) -> Stage:
+    """A stage whose units wait."""
+    return Stage(
+        job_id=job_id,
+        position=position,
+        name=name,
+        model=model,
+        units=len(units),
+        still_open=len(units),
+        failed=0,
+        steps_total=sum(unit.steps for unit in units),
+        steps_done=0,
+    )
 
 
 def stages_of(session: Session, job_id: str) -> list[Stage]:
@@ -18,11 +35,11 @@ def stages_of(session: Session, job_id: str) -> list[Stage]:
     return list(session.scalars(query.execution_options(populate_existing=True)))
 
 
-def count_ended(session: Session, job_id: str, role: str, model: str, *, failed: bool, steps_done: int) -> bool:
+def count_ended(session: Session, job_id: str, name: str, model: str, *, failed: bool, steps_done: int) -> bool:
     """Count a unit as ended; gives whether it was its stage's last."""
     counted = (
         update(Stage)
-        .where(Stage.job_id == job_id, Stage.role == role, Stage.model == model)
+        .where(Stage.job_id == job_id, Stage.name == name, Stage.model == model)
         .values(
             still_open=Stage.still_open - 1,
             failed=Stage.failed + int(failed),
@@ -37,7 +54,7 @@ def count_all_ended(session: Session, job_id: str) -> None:
     """Count what a cancelled job's units had done."""
     done = (
         select(func.coalesce(func.sum(Unit.steps_done), 0))
-        .where(Unit.job_id == Stage.job_id, Unit.role == Stage.role, Unit.model == Stage.model)
+        .where(Unit.job_id == Stage.job_id, Unit.stage == Stage.name, Unit.model == Stage.model)
         .scalar_subquery()
     )
     session.execute(update(Stage).where(Stage.job_id == job_id).values(still_open=0, steps_done=done))
@@ -61,7 +78,7 @@ def models_of(session: Session, job_ids: Sequence[str]) -> dict[str, list[str]]:
     """The models that several jobs run, in the order they were given, by the job's id, in one query."""
     query = (
         select(Stage.job_id, Stage.model)
-        .where(Stage.job_id.in_(job_ids), Stage.role == UnitRole.WORK)
+        .where(Stage.job_id.in_(job_ids), Stage.name == FIRST)
         .order_by(Stage.job_id, Stage.position)
     )
     found: dict[str, list[str]] = {job_id: [] for job_id in job_ids}

@@ -32,17 +32,6 @@ class DeliveryState(StrEnum):
     GIVEN_UP = "given_up"
 
 
-class UnitRole(StrEnum):
-    """``work``: a unit of the plan. ``combine``: made when a model's have all ended, over what they kept.
-
-    ``compare``: made when all models' units have ended, over what they gave.
-    """
-
-    WORK = "work"
-    COMBINE = "combine"
-    COMPARE = "compare"
-
-
 class Priority(IntEnum):
     """The lower has more turns. ``interactive``: somebody waits for it; ``batch``: everything else."""
 
@@ -62,3 +51,4 @@ class Priority(IntEnum):
 
 ENDED_JOB: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 ENDED_UNIT: Final = frozenset({UnitState.SUCCEEDED, UnitState.FAILED, UnitState.CANCELLED})
+COMPARE: Final = "compare"  # the stage after all models' own, over what they gave; its units have no model

@@ -24,8 +24,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from occluscope.analyses.contract import FIRST
 from occluscope.results import ONLY, Variant
-from service.store.states import DeliveryState, JobState, Priority, UnitRole, UnitState
+from service.store.states import DeliveryState, JobState, Priority, UnitState
 from service.store.variants import VariantText
 
 _ID: Final = 32  # hexadecimal digits of a UUID
@@ -124,7 +125,6 @@ class Job(Base):
     priority: Mapped[int] = mapped_column(default=Priority.BATCH, server_default=text("1"))
     stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
     results_version: Mapped[int] = mapped_column(default=0, server_default=text("0"))
-    combines: Mapped[bool] = mapped_column(default=False, server_default=false())
     state: Mapped[str] = mapped_column(String(_NAME))
     error: Mapped[str | None] = mapped_column(Text)
     webhook: Mapped[str | None] = mapped_column(Text)
@@ -203,7 +203,7 @@ class SignIn(Base):
 class Unit(Base):
     """A piece of a job that one worker does in one go.
 
-    model: that it runs; empty for one that compares models.
+    stage: of the analysis, or the comparison of models. model: that it runs; empty for one that compares models.
     fence: grows by one with every claim; only the holder of the current number may write.
     attempts: claims that were not given back. outages: how often it was given back since the database was away.
     leased_until: while running, when the claim runs out unless its worker renews it.
@@ -232,7 +232,7 @@ class Unit(Base):
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     position: Mapped[int]
-    role: Mapped[str] = mapped_column(String(_NAME), default=UnitRole.WORK, server_default=text("'work'"))
+    stage: Mapped[str] = mapped_column(String(_NAME), default=FIRST, server_default=text("'work'"))
     model: Mapped[str] = mapped_column(String(_NAME), server_default=text("''"))
     images: Mapped[list[Any]]  # ids, in the order the analysis wants them
     payload: Mapped[dict[str, Any]]
@@ -254,7 +254,7 @@ class Unit(Base):
 
 
 class Stage(Base):
-    """The units of a job that have one role and one model, counted: so nothing need look at all of them at each end.
+    """The units of a stage for one model, counted: so nothing need look at all of them at each end.
 
     Written under the job's lock alone. position: the stages' order. still_open: units that have not ended.
     steps_done: of those that have.
@@ -263,7 +263,7 @@ class Stage(Base):
     __tablename__ = "stages"
 
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    role: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
+    name: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
     model: Mapped[str] = mapped_column(String(_NAME), primary_key=True)
     position: Mapped[int]
     units: Mapped[int]
@@ -284,7 +284,7 @@ class Stage(Base):
 
 
 class KeptArray(Base):
-    """What a unit kept for the unit that combines its job's: an array in NPZ format; gone when the job has ended."""
+    """What a unit kept for later stages: an array in NPZ format; gone when the job has ended."""
 
     __tablename__ = "kept_arrays"
 

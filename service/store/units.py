@@ -60,7 +60,7 @@ def commit_unit(session: Session, claim: Claim, outcome: PackedOutcome) -> bool:
     tally(session, "unit_seconds", claim.analysis, claim.model, total=seconds)
     tally(session, "steps", claim.analysis, claim.model, count=claim.unit.steps)
     session.flush()
-    note_ended_unit(session, job, claim.unit_id, claim.role, claim.model, failed=False, steps_done=claim.unit.steps)
+    note_ended_unit(session, job, claim.unit_id, claim.stage, claim.model, failed=False, steps_done=claim.unit.steps)
     return True
 
 
@@ -75,13 +75,13 @@ def fail_unit(session: Session, claim: Claim, error: str) -> bool:
         return False
     tally(session, "unit_failures", claim.analysis, claim.model)
     done = session.scalar(select(Unit.steps_done).where(Unit.id == claim.unit_id)) or 0
-    note_ended_unit(session, job, claim.unit_id, claim.role, claim.model, failed=True, steps_done=done)
+    note_ended_unit(session, job, claim.unit_id, claim.stage, claim.model, failed=True, steps_done=done)
     return True
 
 
 def fail_queued_unit(session: Session, unit_id: str, error: str) -> bool:
     """End a unit that nobody can claim, since its row or its job's cannot be read; false when it is queued no more."""
-    found = session.execute(select(Unit.job_id, Unit.role, Unit.model).where(Unit.id == unit_id)).one_or_none()
+    found = session.execute(select(Unit.job_id, Unit.stage, Unit.model).where(Unit.id == unit_id)).one_or_none()
     job = lock_job(session, found.job_id) if found else None
     if found is None or job is None:
         return False
@@ -97,7 +97,7 @@ def fail_queued_unit(session: Session, unit_id: str, error: str) -> bool:
     if job.state == JobState.QUEUED:
         job.state, job.started_at = JobState.RUNNING, moment
     tally(session, "unit_failures", job.analysis, found.model)
-    note_ended_unit(session, job, unit_id, found.role, found.model, failed=True, steps_done=0)
+    note_ended_unit(session, job, unit_id, found.stage, found.model, failed=True, steps_done=0)
     return True
 
 

@@ -58,7 +58,7 @@ def test_a_picture_of_very_many_windows_is_shared_by_windows(pair: Stack, client
     job = client.wait(submit(client, windows, 7).id)
     assert (job.state, job.error) == ("succeeded", None)
     done = units(pair, job)
-    assert [unit.role for unit in done] == ["work", "work", "work", "combine"]
+    assert [unit.stage for unit in done] == ["work", "work", "work", "curves", "maps"]
     assert len({unit.worker_id for unit in done[:3]}) == 2
     results = client.results(job.id)
     shapes = {artifact.name: artifact.shape for artifact in results.artifacts}

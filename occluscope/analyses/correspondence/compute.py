@@ -8,13 +8,12 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from occluscope.analyses.contract import Outcome, Part, Report, Unit
+from occluscope.analyses.contract import FIRST, Outcome, Part, Report, Unit, Work
 from occluscope.analyses.correspondence.distances import Comparison, Tick, compare, cosine, hamming
 from occluscope.analyses.correspondence.spec import CorrespondenceParameters, on_input, part_names
 from occluscope.analyses.layer_choice import layer_names
 from occluscope.engine.layers import layer_outputs
 from occluscope.engine.memory import in_batches
-from occluscope.models.card import ModelCard
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
 from occluscope.results import Column, Curves, Metric, NamedResult, RgbImage, Series, Table, Variant
@@ -69,10 +68,10 @@ def compute(
     return Outcome([NamedResult("boxes", drawn, unit.images[0])], [], kept)
 
 
-def combine(
-    card: ModelCard, params: CorrespondenceParameters, parts: Sequence[Part], report: Report, _model: object = None
-) -> Outcome:
+def pairs(work: Work, report: Report) -> Outcome:
     """Distances over all pairs of pictures, part by part and layer by layer."""
+    params: CorrespondenceParameters = work.params
+    card, parts = work.card, list(work.before[FIRST])
     rows: list[tuple[Any, ...]] = []
     metrics: list[Metric] = []
     found: dict[str, list[tuple[str, Comparison]]] = {}

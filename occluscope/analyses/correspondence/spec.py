@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from occluscope.analyses import layer_choice
-from occluscope.analyses.contract import AnalysisSpec, ImageRef, MetricSpec, Parameters, ResultSpec, Unit
+from occluscope.analyses.contract import AnalysisSpec, Before, ImageRef, MetricSpec, Parameters, ResultSpec, Stage, Unit
 from occluscope.analyses.layer_choice import Layers, layer_errors
 from occluscope.errors import FieldError, InvalidInputError
 from occluscope.models.card import ModelCard
@@ -139,6 +139,13 @@ def plan(
     return units
 
 
+def plan_pairs(
+    _params: CorrespondenceParameters, _card: ModelCard, _images: Sequence[ImageRef], _before: Before
+) -> list[Unit]:
+    """One unit over all pictures."""
+    return [Unit(images=(), steps=1)]
+
+
 def part_names(params: CorrespondenceParameters) -> list[str]:
     """All parts, in the order they first occur."""
     return list(dict.fromkeys(name for boxes in params.parts for name in boxes))
@@ -164,7 +171,7 @@ SPEC: Final = AnalysisSpec(
     "random boxes are covered, the network knows which part is which.",
     parameters=CorrespondenceParameters,
     plan=plan,
-    combines=lambda _units: True,
+    later=(Stage("pairs", plan_pairs),),
     results=(
         ResultSpec(
             "comparison",

@@ -5,13 +5,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from occluscope.analyses.contract import Outcome, Part, Report
+from occluscope.analyses.contract import FIRST, Outcome, Part, Report, Work
 from occluscope.analyses.invariance import measures
 from occluscope.analyses.invariance.responses import AUGMENTATION_COLUMNS, Response
 from occluscope.analyses.invariance.spec import ChosenFamily, InvarianceParameters
 from occluscope.analyses.layer_choice import layer_names
 from occluscope.analyses.target_choice import head_of
-from occluscope.models.card import ModelCard
 from occluscope.models.heads import Head
 from occluscope.results import Column, Matrix, Metric, NamedResult, Table, Variant
 
@@ -23,10 +22,10 @@ _LAYER_COLUMNS: Final = (
 _ACTIVATIONS: Final = 2**23  # of some units on all pictures' copies, measured at once: about 300 MB on the way
 
 
-def combine(
-    card: ModelCard, params: InvarianceParameters, parts: Sequence[Part], report: Report, _model: object = None
-) -> Outcome:
+def means(work: Work, report: Report) -> Outcome:
     """Means over pictures with their bands; what the weakest family calls for; measures that take several pictures."""
+    params: InvarianceParameters = work.params
+    card, parts = work.card, list(work.before[FIRST])
     layers, head = tuple(layer_names(params.layers, card)), head_of(params.target, card)
 
     def tick() -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from occluscope.analyses.contract import Outcome, Report, Unit
-from occluscope.analyses.invariance.combining import combine
+from occluscope.analyses.invariance.combining import means
 from occluscope.analyses.invariance.responses import Response
 from occluscope.analyses.invariance.spec import ChosenFamily, InvarianceParameters, single_pixels
 from occluscope.analyses.invariance.transforms import Transformations
@@ -23,7 +23,7 @@ from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
 from occluscope.results import Metric, NamedResult, Strip, Variant
 
-__all__ = ["combine", "compute"]
+__all__ = ["compute", "means"]
 
 T = TypeVar("T")
 _BATCH: Final = 8  # copies run at once

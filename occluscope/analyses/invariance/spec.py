@@ -7,7 +7,7 @@ import numpy as np
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from occluscope.analyses import layer_choice
-from occluscope.analyses.contract import AnalysisSpec, ImageRef, MetricSpec, Parameters, ResultSpec, Unit
+from occluscope.analyses.contract import AnalysisSpec, Before, ImageRef, MetricSpec, Parameters, ResultSpec, Stage, Unit
 from occluscope.analyses.invariance.families import FAMILIES, Family, FamilyName, strengths
 from occluscope.analyses.layer_choice import Layers, layer_errors
 from occluscope.analyses.target_choice import target_errors
@@ -144,6 +144,13 @@ def plan(
     ]
 
 
+def plan_means(
+    _params: InvarianceParameters, _card: ModelCard, _images: Sequence[ImageRef], _before: Before
+) -> list[Unit]:
+    """One unit over all pictures."""
+    return [Unit(images=(), steps=1)]
+
+
 def single_pixels(chosen: ChosenFamily) -> np.ndarray:
     """Strengths that are run beside the curve's, to see what one pixel does: float64, empty but for translations."""
     if chosen.family not in ("translate_x", "translate_y"):
@@ -158,7 +165,7 @@ SPEC: Final = AnalysisSpec(
     "prediction break?",
     parameters=InvarianceParameters,
     plan=plan,
-    combines=lambda _units: True,
+    later=(Stage("means", plan_means),),
     results=(
         ResultSpec(
             "curves",

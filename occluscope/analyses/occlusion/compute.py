@@ -1,7 +1,7 @@
 """occlusion: runs the model on every occluded copy of a picture and draws the maps from its answers."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from occluscope.analyses.contract import Outcome, Part, Report, Unit
+from occluscope.analyses.contract import Outcome, Report, Unit, Work
 from occluscope.analyses.occlusion import kept_shares, quality
-from occluscope.analyses.occlusion.kept_shares import Joined
+from occluscope.analyses.occlusion.kept_shares import Joined, Split
 from occluscope.analyses.occlusion.parameters import OcclusionParameters
 from occluscope.analyses.occlusion.scanning import Scan, Scanner, precision_windows
 from occluscope.analyses.occlusion.spec import CURVE_STEPS, Share
@@ -19,7 +19,6 @@ from occluscope.analyses.occlusion.targets import Outputs, Target, columns
 from occluscope.engine import naive
 from occluscope.engine.covers import Cover, blurred, constant_cover, gaussian_cover, mean_cover, picture_cover
 from occluscope.engine.layers import WithSums
-from occluscope.models.card import ModelCard
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
 from occluscope.results import (
@@ -48,47 +47,42 @@ def compute(
     """Occlusion maps of one picture: drop = p₀ − p of the probability that is followed, or another score.
 
     pictures: the picture, and the mask where the region is one. report: called after every batch with the number of
-    windows (and passes of curves) done. A unit with a share of the rows keeps what it found for `combine`.
+    windows (and passes of curves) done. A unit with a share of the rows keeps what it found for `curves` and `maps`.
     """
     picture = _Picture(model, pictures, params, unit, report)
     share = Share.of(unit)
     return picture.outcome() if share is None else Outcome([], [], picture.kept(share))
 
 
-def combine(
-    _card: ModelCard,
-    params: OcclusionParameters,
-    parts: Sequence[Part],
-    report: Report,
-    model: Callable[[], LoadedModel],
-) -> Outcome:
-    """Maps of the pictures that were split, from their shares; as one unit would have made them.
+def curves(work: Work, report: Report) -> Outcome:
+    """Insertion and deletion by one map of a split picture: two arrays of scores, kept for `maps`."""
+    number, target = work.unit.payload["window"], work.unit.payload["target"]
+    picture = _Picture(work.model(), work.pictures, work.params, work.unit, report, Split.of(work))
+    return Outcome([], [], picture.curves(number, target))
 
-    A picture of which a share is missing has none: its unit failed.
+
+def maps(work: Work, report: Report) -> Outcome:
+    """Maps of a split picture, from its shares; as one unit would have made them.
+
+    A map whose curves' unit failed has none.
     """
-    together = Outcome([], [])
-    for image in dict.fromkeys(part.unit.images[0] for part in parts):
-        own = [part for part in parts if part.unit.images[0] == image]
-        first = Share.of(own[0].unit)
-        if first is None or len(own) < first.count:
-            continue
-        pictures = [kept_shares.picture(own[0], place) for place in range(len(own[0].unit.images))]
-        joined = [kept_shares.joined(own, number) for number in range(len(params.window))]
-        outcome = _Picture(model(), pictures, params, own[0].unit, lambda *_: report(0), joined).outcome()
-        together.results.extend(outcome.results)
-        together.metrics.extend(outcome.metrics)
-    return together
+    split = Split.of(work)
+    return _Picture(work.model(), work.pictures, work.params, work.unit, lambda *_: report(0), split).outcome()
 
 
 @dataclass(frozen=True)
 class _Map:
-    """One target's map over one grid. variant: which of the job's sets of maps it belongs to."""
+    """One target's map over one grid. variant: which of the job's sets of maps it belongs to.
+
+    place: the numbers of its size of window and of its target.
+    """
 
     grid: WindowGrid
     target: Target
     values: np.ndarray  # float64 [rows, columns]; what the target has while the window stands there
     drop: np.ndarray  # float64 [rows, columns]
     variant: Variant
+    place: tuple[int, int]
 
 
 class _Picture:
@@ -101,11 +95,11 @@ class _Picture:
         params: OcclusionParameters,
         unit: Unit,
         report: Report,
-        joined: Sequence[Joined] | None = None,
+        split: Split | None = None,
     ) -> None:
-        """joined: what the picture's shares found, for each size of window; none where it is still to be found."""
-        self._joined = joined
-        self._share = None if joined else Share.of(unit)
+        """split: what the picture's shares found; none where it is still to be found."""
+        self._split = split
+        self._share = None if split else Share.of(unit)
         self._pictures = pictures
         self._full, self._params, self._report = model, params, report
         self._model = model.half if params.precision == "half" else model
@@ -121,7 +115,7 @@ class _Picture:
         feature = params.feature_layer
         self._feature = self._outputs.most_active(self._base, feature) if feature else None
         followed = [*self._targets, *([self._feature] if self._feature else [])]
-        network = None if params.method == "naive" or joined else self._model.followed(layers)
+        network = None if params.method == "naive" or split else self._model.followed(layers)
         self._done = 0  # steps of the sizes and curves before
         self._scanner = Scanner(
             self._module, network, self._outputs, followed, self._clear, lambda run: self._report(self._done + run)
@@ -137,23 +131,29 @@ class _Picture:
         return Outcome(sorted(self._results, key=lambda named: order[named.name]), self._metrics)
 
     def kept(self, share: Share) -> dict[str, np.ndarray]:
-        """Run a share of the windows: what `combine` needs of it."""
-        arrays = kept_shares.of_pictures(self._pictures)
+        """Run a share of the windows: what later stages need of it."""
+        arrays: dict[str, np.ndarray] = {}
         for number, size in enumerate(self._params.window):
             grid = self._grid(size)
             rows = share.rows(grid.shape[0])
             part = WindowGrid(size, tuple(grid.origins_y[row] for row in rows), grid.origins_x)
-            arrays |= kept_shares.of_scan(number, *self._scan(part, size))
+            arrays |= kept_shares.of_scan(number, *self._scan(part, number))
         return arrays
+
+    def curves(self, number: int, target: int) -> dict[str, np.ndarray]:
+        """Deletion and insertion by a map of the split picture."""
+        assert self._split is not None  # noqa: S101 - only split pictures have this stage
+        one = self._maps(self._grid(self._params.window[number]), self._split.joined(number)[0], number)[target]
+        return self._run_curves(one, one.grid.mean_per_pixel(one.drop, self._full.card.input_size))
 
     def _grid(self, size: Size) -> WindowGrid:
         return WindowGrid.within(self._params.box(self._full.card.input_size), size, self._params.stride)
 
-    def _scan(self, grid: WindowGrid, size: Size) -> Joined:
-        cover = _cover(self._model, self._picture, self._clear, self._params, size)
+    def _scan(self, grid: WindowGrid, number: int) -> Joined:
+        cover = _cover(self._model, self._picture, self._clear, self._params, self._params.window[number])
         start, scan = time.perf_counter(), None
         for scan in self._scanner.scan(self._params, grid, cover):
-            self._report(self._done + scan.windows_run, lambda scan=scan: self._preview(grid, scan, size))  # type: ignore[misc]
+            self._report(self._done + scan.windows_run, lambda scan=scan: self._preview(grid, scan, number))  # type: ignore[misc]
         assert scan is not None  # noqa: S101 - a grid has at least one window
         self._done += len(grid)
         return scan, time.perf_counter() - start
@@ -161,9 +161,9 @@ class _Picture:
     def _run_size(self, number: int, size: Size) -> None:
         params, variant = self._params, Variant.of(window=_window_name(self._params, size))
         grid = self._grid(size)
-        scan, seconds = self._joined[number] if self._joined else self._scan(grid, size)
+        scan, seconds = self._split.joined(number) if self._split else self._scan(grid, number)
         precision_error = self._precision_error(grid, size, scan) if params.precision == "half" else None
-        for place, one in enumerate(self._maps(grid, scan, size)):
+        for place, one in enumerate(self._maps(grid, scan, number)):
             self._add_map(one, self._picture_geometry(grid))
             if scan.error is not None:
                 self._measure("estimated_error", float(scan.error[place]), one.target.unit, one.variant)
@@ -183,16 +183,17 @@ class _Picture:
         self._measure("followed", float(scan.followed), None, variant)
         self._measure("seconds", seconds, "s", variant)
 
-    def _maps(self, grid: WindowGrid, scan: Scan, size: Size) -> list[_Map]:
-        maps = []
-        for number, target in enumerate(self._targets):
-            values = scan.values[:, number].reshape(grid.shape)
+    def _maps(self, grid: WindowGrid, scan: Scan, number: int) -> list[_Map]:
+        maps, size = [], self._params.window[number]
+        for place, target in enumerate(self._targets):
+            values = scan.values[:, place].reshape(grid.shape)
             name = target.name if len(self._targets) > 1 else None
             variant = Variant.of(window=_window_name(self._params, size), target=name)
-            maps.append(_Map(grid, target, values, float(self._base[target.column]) - values, variant))
+            drop = float(self._base[target.column]) - values
+            maps.append(_Map(grid, target, values, drop, variant, (number, place)))
         return maps
 
-    def _preview(self, grid: WindowGrid, scan: Scan, size: Size) -> list[NamedResult]:
+    def _preview(self, grid: WindowGrid, scan: Scan, number: int) -> list[NamedResult]:
         """The drop maps as they stand."""
         geometry = self._picture_geometry(grid)
         part = f"part {self._share.number + 1} of {self._share.count}" if self._share else None
@@ -203,7 +204,7 @@ class _Picture:
                 self._image,
                 one.variant.among(share=part),
             )
-            for one in self._maps(grid, scan, size)
+            for one in self._maps(grid, scan, number)
         ]
 
     def _add_map(self, one: _Map, geometry: GridGeometry) -> None:
@@ -228,6 +229,20 @@ class _Picture:
             self._add_curves(one, per_pixel)
 
     def _add_curves(self, one: _Map, per_pixel: np.ndarray) -> None:
+        found = self._split.curves.get(one.place) if self._split else self._run_curves(one, per_pixel)
+        if found is None:
+            return
+        unit, deletion, insertion = one.target.unit, found["deletion"], found["insertion"]
+        series = (Series("deletion", deletion, unit), Series("insertion", insertion, unit))
+        share = np.linspace(0, 1, CURVE_STEPS + 1)
+        curves = Curves(share, "share of pixels, the most important first", None, series, one.target.shown)
+        self._add("insertion_deletion", curves, one.variant)
+        self._measure("deletion_auc", quality.area(deletion), unit, one.variant)
+        self._measure("insertion_auc", quality.area(insertion), unit, one.variant)
+
+    def _run_curves(self, one: _Map, per_pixel: np.ndarray) -> dict[str, np.ndarray]:
+        """The target's score along both curves: float64 [CURVE_STEPS + 1]."""
+
         def score(copies: Tensor) -> Tensor:
             with torch.inference_mode():
                 return self._outputs.scores(self._module(copies))[:, one.target.column]
@@ -237,14 +252,9 @@ class _Picture:
             self._done += CURVE_STEPS + 1
             return scores
 
-        grey, unit = torch.zeros_like(self._clear), one.target.unit
-        deletion, insertion = run(self._clear, grey), run(quality.blurred_start(self._clear), self._clear)
-        series = (Series("deletion", deletion, unit), Series("insertion", insertion, unit))
-        share = np.linspace(0, 1, CURVE_STEPS + 1)
-        curves = Curves(share, "share of pixels, the most important first", None, series, one.target.shown)
-        self._add("insertion_deletion", curves, one.variant)
-        self._measure("deletion_auc", quality.area(deletion), unit, one.variant)
-        self._measure("insertion_auc", quality.area(insertion), unit, one.variant)
+        grey = torch.zeros_like(self._clear)
+        deletion = run(self._clear, grey)
+        return {"deletion": deletion, "insertion": run(quality.blurred_start(self._clear), self._clear)}
 
     def _precision_error(self, grid: WindowGrid, size: Size, scan: Scan) -> np.ndarray:
         """Largest difference from full precision over some windows: float64 [targets]."""

@@ -1,31 +1,39 @@
 """occlusion: what the units of a split picture keep, and what is made of it again."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
-from occluscope.analyses.contract import Part
+from occluscope.analyses.contract import FIRST, Part, Work
 from occluscope.analyses.occlusion.scanning import Scan
-from occluscope.preparation import Frame, Picture
 
 Joined = tuple[Scan, float]  # all windows of one size, and the seconds that they took
 
 
-def of_pictures(pictures: Sequence[Picture]) -> dict[str, np.ndarray]:
-    """The prepared picture, and its mask: what the model was shown, and where that lies on the original."""
-    arrays: dict[str, np.ndarray] = {}
-    for place, picture in enumerate(pictures):
-        frame = picture.frame
-        arrays[f"rgb {place}"] = picture.rgb
-        arrays[f"frame {place}"] = np.array([frame.left, frame.top, frame.right, frame.bottom])
-    return arrays
+@dataclass(frozen=True)
+class Split:
+    """What is known of a picture that was split.
 
+    shares: each of the picture's. curves: by the numbers of window and target, what the unit of that map kept.
+    """
 
-def picture(part: Part, place: int) -> Picture:
-    """The picture again, but for what the model was not shown of it."""
-    rgb = part.kept[f"rgb {place}"]
-    return Picture(rgb, Frame(*part.kept[f"frame {place}"].tolist()), Image.fromarray(rgb))
+    shares: Sequence[Part]
+    curves: Mapping[tuple[int, int], Mapping[str, np.ndarray]]
+
+    @classmethod
+    def of(cls, work: Work) -> "Split":
+        """What a unit of a later stage is made from, as its plan says."""
+        payload = work.unit.payload
+        curves = [work.before["curves"][place] for place in payload.get("curves", ())]
+        return cls(
+            [work.before[FIRST][place] for place in payload["shares"]],
+            {(part.unit.payload["window"], part.unit.payload["target"]): part.kept for part in curves},
+        )
+
+    def joined(self, number: int) -> Joined:
+        """The shares one below the other. number: which of the sizes of window."""
+        return joined(self.shares, number)
 
 
 def of_scan(number: int, scan: Scan, seconds: float) -> dict[str, np.ndarray]:

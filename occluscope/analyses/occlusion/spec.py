@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from occluscope.analyses.contract import AnalysisSpec, ImageRef, MetricSpec, ResultSpec, Unit
+from occluscope.analyses.contract import FIRST, AnalysisSpec, Before, ImageRef, MetricSpec, ResultSpec, Stage, Unit
 from occluscope.analyses.occlusion.parameters import OcclusionParameters
 from occluscope.analyses.target_choice import head_of, target_errors
 from occluscope.errors import FieldError, InvalidInputError
@@ -23,8 +23,8 @@ def plan(
 ) -> list[Unit]:
     """One unit a picture; a step a window, and one each forward pass of the insertion and deletion curves.
 
-    Very many windows are split by their rows, so that several workers share a picture; `compute.combine` then makes
-    its maps.
+    Very many windows are split by their rows, so that several workers share a picture; later stages then run its curves
+    and make its maps.
 
     Raises
     ------
@@ -75,6 +75,45 @@ class Share:
     def rows(self, rows: int) -> range:
         """Its rows, of so many."""
         return range(self.number * rows // self.count, (self.number + 1) * rows // self.count)
+
+
+def plan_curves(
+    params: OcclusionParameters, card: ModelCard, _images: Sequence[ImageRef], before: Before
+) -> list[Unit]:
+    """Of pictures that were split: a unit for each map that has curves; a step a forward pass."""
+    targets = [place for place, target in enumerate(params.targets) if head_of(target, card).is_bounded]
+    if not params.insertion_deletion or not targets:
+        return []
+    return [
+        Unit((images[0],), 2 * (CURVE_STEPS + 1), {"shares": shares, "window": window, "target": target})
+        for images, shares in _split_pictures(before)
+        for window in range(len(params.window))
+        for target in targets
+    ]
+
+
+def plan_maps(
+    _params: OcclusionParameters, _card: ModelCard, _images: Sequence[ImageRef], before: Before
+) -> list[Unit]:
+    """Of pictures that were split: a unit each, which makes the maps from the shares."""
+    curves: dict[str, list[int]] = {}
+    for place, part in enumerate(before.get("curves", ())):
+        curves.setdefault(part.unit.images[0], []).append(place)
+    return [
+        Unit(images, 1, {"shares": shares, "curves": curves.get(images[0], [])})
+        for images, shares in _split_pictures(before)
+    ]
+
+
+def _split_pictures(before: Before) -> list[tuple[tuple[str, ...], list[int]]]:
+    """Pictures all of whose shares succeeded, each with its mask, and the places of its shares among the parts."""
+    shares: dict[tuple[str, ...], list[int]] = {}
+    counts: dict[tuple[str, ...], int] = {}
+    for place, part in enumerate(before[FIRST]):
+        if share := Share.of(part.unit):
+            shares.setdefault(part.unit.images, []).append(place)
+            counts[part.unit.images] = share.count
+    return [(images, places) for images, places in shares.items() if len(places) == counts[images]]
 
 
 def curve_targets(params: OcclusionParameters, card: ModelCard) -> int:
@@ -174,7 +213,7 @@ SPEC: Final = AnalysisSpec(
     "where it falls, the prediction stands on what was covered.",
     parameters=OcclusionParameters,
     plan=plan,
-    combines=lambda units: any(Share.of(unit) for unit in units),
+    later=(Stage("curves", plan_curves), Stage("maps", plan_maps)),
     named_images=lambda params: {"region": params.mask_image} if params.mask_image else {},
     results=(
         ResultSpec(

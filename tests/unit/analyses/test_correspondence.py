@@ -19,6 +19,7 @@ from occluscope.models import card
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Frame
 from occluscope.results import RgbImage, Table
+from tests.later_stages import run_later
 
 SPEC = analyses.spec("correspondence")
 LITE0 = card("efficientnet_lite0")
@@ -104,10 +105,7 @@ def run(
         assert reports[-1] == unit.steps
         outcomes.append(outcome)
         kept.append(Part(unit, outcome.kept))
-    together = analyses.combine("correspondence")(
-        model.card, parsed, kept, lambda _done, _preview=None: None, lambda: model
-    )
-    return together, outcomes
+    return run_later("correspondence", model.card, parsed, kept), outcomes
 
 
 def faces(count: int) -> list[Image.Image]:

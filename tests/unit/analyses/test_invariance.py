@@ -19,6 +19,7 @@ from occluscope.models.card import Layer
 from occluscope.models.loading import LoadedModel
 from occluscope.results import Curves, Matrix, Table
 from tests.conftest import random_picture
+from tests.later_stages import run_later
 from tests.unit.analyses.test_invariance_transforms import preparation
 
 SPEC = analyses.spec("invariance")
@@ -44,9 +45,7 @@ def run(model: LoadedModel, pictures: list[Image.Image], **params: Any) -> tuple
         assert reports == sorted(reports)
         assert reports[-1] == unit.steps
     parts = [Part(unit, outcome.kept) for unit, outcome in zip(units, outcomes, strict=True)]
-    return analyses.combine("invariance")(
-        model.card, parsed, parts, lambda _done, _preview=None: None, lambda: model
-    ), outcomes
+    return run_later("invariance", model.card, parsed, parts), outcomes
 
 
 def curves(outcome: Outcome, name: str, variant: str) -> Curves:

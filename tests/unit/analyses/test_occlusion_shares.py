@@ -12,6 +12,7 @@ from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
 from occluscope.results import ClassMap, Heatmap
 from tests.conftest import random_picture
+from tests.later_stages import run_later
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +31,10 @@ def prepared(model: LoadedModel) -> dict[str, Picture]:
 def run(model: LoadedModel, units: list[Unit], params: Any) -> list[Outcome]:
     pictures = prepared(model)
     return [analyses.compute("occlusion")(model, [pictures[unit.images[0]]], params, unit, report) for unit in units]
+
+
+def later(model: LoadedModel, params: Any, parts: list[Part]) -> Outcome:
+    return run_later("occlusion", model.card, params, parts, model=lambda: model, pictures=prepared(model))
 
 
 @pytest.mark.parametrize(
@@ -53,11 +58,10 @@ def test_shares_together_give_what_one_unit_gives(
     monkeypatch.setattr(occlusion, "PART_WINDOWS", 60)
     units = SPEC.plan(params, lite0.card, IMAGES, {})
     assert len(units) > len(IMAGES)
-    assert SPEC.combines(units)
     kept = run(lite0, units, params)
     assert all(not outcome.results and not outcome.metrics for outcome in kept)
     parts = [Part(unit, outcome.kept) for unit, outcome in zip(units, kept, strict=True)]
-    together = analyses.combine("occlusion")(lite0.card, params, parts, report, lambda: lite0)
+    together = later(lite0, params, parts)
     results = [named for outcome in alone for named in outcome.results]
     assert [(one.name, one.image, one.variant) for one in together.results] == [
         (one.name, one.image, one.variant) for one in results
@@ -82,7 +86,7 @@ def test_a_picture_with_a_share_missing_has_no_maps(lite0: LoadedModel, monkeypa
     units = SPEC.plan(params, lite0.card, IMAGES, {})
     kept = run(lite0, units, params)
     parts = [Part(unit, outcome.kept) for unit, outcome in zip(units, kept, strict=True)]
-    together = analyses.combine("occlusion")(lite0.card, params, parts[1:], report, lambda: lite0)
+    together = later(lite0, params, parts[1:])
     assert {one.image for one in together.results} == {"b"}
 
 
@@ -101,4 +105,5 @@ def test_every_window_is_in_one_share(lite0: LoadedModel) -> None:
 def test_few_windows_and_approximate_maps_are_one_unit(lite0: LoadedModel, asked: dict[str, Any]) -> None:
     units = SPEC.plan(SPEC.parse(asked), lite0.card, IMAGES, {})
     assert len(units) == 2
-    assert not SPEC.combines(units)
+    parts = [Part(unit, {}) for unit in units]
+    assert [stage.plan(SPEC.parse(asked), lite0.card, IMAGES, {"work": parts}) for stage in SPEC.later] == [[], []]

@@ -22,14 +22,14 @@ SubmitUnits = Callable[..., tuple[str, list[str]]]
 
 @pytest.fixture
 def submit(database: Database) -> SubmitUnits:
-    """Submit a job of so many units for each model; gives its id and theirs."""
+    """Submit a job of so many units for each model; gives its id and theirs. later: of an analysis with two stages."""
 
     def submit_units(
         units: int = 1,
         analysis: str = "occlusion",
         key: str | None = None,
         *,
-        combines: bool = False,
+        later: bool = False,
         models: Sequence[str] = ("efficientnet_lite0",),
         owner: str = "",
         priority: Priority = Priority.BATCH,
@@ -39,14 +39,13 @@ def submit(database: Database) -> SubmitUnits:
         with database.writing() as session:
             job = submit_job(
                 session,
-                analysis=analysis,
-                params={"window": [32, 32]},
+                analysis="invariance" if later else analysis,
+                params={} if later else {"window": [32, 32]},
                 images=images,
                 units={
                     model: [PlannedUnit((image, *masks), steps=100, payload={"part": "a"}) for image in images]
                     for model in models
                 },
-                combines=combines,
                 request_sha256="0" * 64,
                 idempotency_key=key,
                 owner=owner,

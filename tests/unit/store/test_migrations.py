@@ -6,12 +6,13 @@ from sqlalchemy import insert, inspect, select, text, update
 
 from service.store.database import Database
 from service.store.deliveries import owners_due
-from service.store.ending import cancel_job, count_following
+from service.store.ending import cancel_job
 from service.store.images import add_image, find_image
 from service.store.jobs import find_by_idempotency_key, images_of, results_of
 from service.store.keys import NOBODY
 from service.store.leases import claim_unit
 from service.store.migrate import alembic_config, migrate
+from service.store.planning import units_made
 from service.store.stages import models_of, stages_of
 from service.store.tables import Artifact, Base, Job, Metric, NamedImage, Unit, new_id
 from service.store.units import commit_unit, fail_unit
@@ -38,7 +39,7 @@ def test_migrating_twice_changes_nothing(database: Database) -> None:
 
 def test_what_was_stored_before_several_models_is_still_there(database: Database, submit: SubmitUnits) -> None:
     """A job that had ended, and one whose units had kept arrays and are run again."""
-    (done, (unit_id,)), (waiting, kept_units) = submit(1), submit(2, combines=True)
+    (done, (unit_id,)), (waiting, kept_units) = submit(1), submit(2, later=True)
     for unit in (unit_id, kept_units[0]):
         with database.writing() as session:
             claim = claim_unit(session, unit, "w", 30)
@@ -101,7 +102,7 @@ def test_what_was_stored_before_stages_is_counted_and_goes_on(database: Database
         claim = claim_unit(session, unit_ids[3], "w", 30)
         assert claim is not None
         assert commit_unit(session, claim, outcome())
-        assert count_following(session, job_id) == 1
+        assert units_made(session) == 1
 
 
 def test_deliveries_that_were_stored_before_owners_took_turns_are_their_jobs_owners(

@@ -25,11 +25,11 @@ def assert_counted(database: Database, job_id: str) -> None:
         job = session.get_one(Job, job_id)
         units = session.scalars(select(Unit).where(Unit.job_id == job_id).order_by(Unit.position)).all()
         stages = stages_of(session, job_id)
-        assert [(stage.role, stage.model) for stage in stages] == list(
-            dict.fromkeys((unit.role, unit.model) for unit in units)
+        assert [(stage.name, stage.model) for stage in stages] == list(
+            dict.fromkeys((unit.stage, unit.model) for unit in units)
         )
         for stage in stages:
-            own = [unit for unit in units if (unit.role, unit.model) == (stage.role, stage.model)]
+            own = [unit for unit in units if (unit.stage, unit.model) == (stage.name, stage.model)]
             still_open = [unit for unit in own if unit.state in {"queued", "running"}]
             assert (stage.units, stage.still_open) == (len(own), len(still_open))
             assert stage.failed == sum(unit.state == "failed" for unit in own)
@@ -44,7 +44,7 @@ def assert_counted(database: Database, job_id: str) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_counts_are_right_whatever_becomes_of_the_units(database: Database, submit: SubmitUnits, seed: int) -> None:
     chance = random.Random(seed)  # noqa: S311
-    job_id, _ = submit(5, combines=True, models=MODELS)
+    job_id, _ = submit(5, later=True, models=MODELS)
     assert_counted(database, job_id)
     for number in range(200):
         with database.writing() as session:

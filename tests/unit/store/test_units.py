@@ -8,15 +8,16 @@ from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from occluscope.analyses.contract import Outcome
+from occluscope.analyses.contract import Outcome, Part
 from occluscope.results import ONLY, Heatmap, Table, Variant
 from service.store.comparing import compare_models
 from service.store.database import Database, now
-from service.store.ending import cancel_job, count_following
+from service.store.ending import cancel_job
 from service.store.jobs import delete_job, results_of, standing_of
-from service.store.kept import kept_parts
+from service.store.kept import kept_before
 from service.store.leases import Claim, Freed, claim_unit, free_expired_units, give_back_unit, next_expiry, renew_lease
 from service.store.packing import PackedOutcome, pack_outcome
+from service.store.planning import units_made
 from service.store.scheduling import count_waiting, due_unit
 from service.store.tables import Artifact, Job, KeptArray, Metric, Unit
 from service.store.units import commit_unit, fail_unit, report_progress, stored_result
@@ -275,21 +276,25 @@ def end(database: Database, unit_id: str, number: int, *, succeeds: bool = True)
     arrays = {"numbers": np.full((2, 3), number, dtype=np.float32)}
     with database.writing() as session:
         done = pack_outcome(Outcome(result.results, result.metrics, arrays))
+        waiting = count_waiting(session, 100)
         assert commit_unit(session, claimed, done) if succeeds else fail_unit(session, claimed, "reason")
+        assert units_made(session) == count_waiting(session, 100) - waiting
+
+
+def parts_of(database: Database, job_id: str, model: str) -> list[Part]:
+    return list(kept_before(database.reading, job_id, model, ["work"])["work"])
 
 
 def following(database: Database, job_id: str) -> list[str]:
-    """Units over other units that wait."""
-    wanted = (Unit.job_id == job_id, Unit.role != "work", Unit.state == "queued")
+    """Units of later stages that wait."""
+    wanted = (Unit.job_id == job_id, Unit.stage != "work", Unit.state == "queued")
     with database.reading() as session:
-        found = list(session.scalars(select(Unit.id).where(*wanted).order_by(Unit.position)))
-        assert count_following(session, job_id) == len(found)
-    return found
+        return list(session.scalars(select(Unit.id).where(*wanted).order_by(Unit.position)))
 
 
 @pytest.mark.parametrize("failing", [False, True])
 def test_what_units_kept_is_combined_once_and_then_gone(database: Database, submit: SubmitUnits, failing: bool) -> None:
-    job_id, unit_ids = submit(3, combines=True)
+    job_id, unit_ids = submit(3, later=True)
     for number, unit_id in enumerate(unit_ids):
         assert following(database, job_id) == []
         end(database, unit_id, number, succeeds=not (failing and number == 1))
@@ -297,13 +302,13 @@ def test_what_units_kept_is_combined_once_and_then_gone(database: Database, subm
     (combining,) = following(database, job_id)
     with database.writing() as session:
         assert due_unit(session) == combining
-    parts = kept_parts(database, job_id, "efficientnet_lite0")
+    parts = parts_of(database, job_id, "efficientnet_lite0")
     assert [float(part.kept["numbers"][0, 0]) for part in parts] == ([0, 2] if failing else [0, 1, 2])
     assert [list(part.kept) for part in parts] == [["numbers"]] * len(parts)
     with pytest.raises(KeyError):
         parts[0].kept["letters"]
     claimed = claim(database, combining)
-    assert (claimed.role, claimed.model) == ("combine", "efficientnet_lite0")
+    assert (claimed.stage, claimed.model) == ("means", "efficientnet_lite0")
     with database.writing() as session:
         assert commit_unit(session, claimed, outcome(9))
     assert states(database, job_id)[0] == ("failed" if failing else "succeeded")
@@ -312,13 +317,13 @@ def test_what_units_kept_is_combined_once_and_then_gone(database: Database, subm
 
 
 def test_each_model_is_combined_by_itself_and_then_all_are_compared(database: Database, submit: SubmitUnits) -> None:
-    job_id, unit_ids = submit(2, combines=True, models=("resnet18", "resnet50"))
+    job_id, unit_ids = submit(2, later=True, models=("resnet18", "resnet50"))
     assert len(unit_ids) == 4
     for number, unit_id in enumerate(unit_ids[:2]):
         end(database, unit_id, number)
     (first,) = following(database, job_id)  # the other model's units still wait
     assert claim(database, first).model == "resnet18"
-    assert [float(part.kept["numbers"][0, 0]) for part in kept_parts(database, job_id, "resnet18")] == [0, 1]
+    assert [float(part.kept["numbers"][0, 0]) for part in parts_of(database, job_id, "resnet18")] == [0, 1]
     for number, unit_id in enumerate(unit_ids[2:]):
         end(database, unit_id, number + 5)
     (second,) = following(database, job_id)
@@ -329,8 +334,8 @@ def test_each_model_is_combined_by_itself_and_then_all_are_compared(database: Da
     end(database, first, 8)
     (comparing,) = following(database, job_id)
     claimed = claim(database, comparing)
-    assert (claimed.role, claimed.model) == ("compare", "")
-    compared = compare_models(database, job_id)
+    assert (claimed.stage, claimed.model) == ("compare", "")
+    compared = compare_models(database, job_id, lambda *_: None)
     assert [(one.name, one.variant) for one in compared.results] == [
         ("map", Variant.of(compared="resnet18 − resnet50")),
         ("metrics_compared", ONLY),
@@ -357,7 +362,7 @@ def test_where_one_model_gave_nothing_nothing_is_compared(database: Database, su
 
 
 def test_where_all_units_failed_nothing_is_combined(database: Database, submit: SubmitUnits) -> None:
-    job_id, unit_ids = submit(2, combines=True)
+    job_id, unit_ids = submit(2, later=True)
     for number, unit_id in enumerate(unit_ids):
         end(database, unit_id, number, succeeds=False)
     assert states(database, job_id) == ("failed", ["failed", "failed"])
@@ -366,7 +371,7 @@ def test_where_all_units_failed_nothing_is_combined(database: Database, submit: 
 def test_a_cancelled_job_takes_its_units_with_it_and_keeps_what_is_stored(
     database: Database, submit: SubmitUnits
 ) -> None:
-    job_id, (ended, running, waiting) = submit(3, combines=True)
+    job_id, (ended, running, waiting) = submit(3, later=True)
     end(database, ended, 0)
     claimed = claim(database, running)
     with database.writing() as session:

@@ -1,0 +1,87 @@
+"""stages by the names that analyses give them, in the place of roles
+
+Revision ID: 0012
+Revises: 0011
+"""
+
+from alembic import op
+import sqlalchemy as sa
+
+
+revision = '0012'
+down_revision = '0011'
+branch_labels = None
+depends_on = None
+
+_LAST_STAGES = {'correspondence': 'pairs', 'invariance': 'means', 'occlusion': 'maps'}
+_OPEN = "('queued', 'running')"
+
+
+def upgrade() -> None:
+    # Plain ALTER TABLE alone, as in 0004.
+    _run_again_before_what_combines()
+    for analysis, stage in _LAST_STAGES.items():
+        for table in ('units', 'stages'):
+            of_analysis = f"job_id IN (SELECT id FROM jobs WHERE analysis = '{analysis}')"
+            op.execute(f"UPDATE {table} SET role = '{stage}' WHERE role = 'combine' AND {of_analysis}")
+    op.execute('ALTER TABLE units RENAME COLUMN role TO stage')
+    op.execute('ALTER TABLE stages RENAME COLUMN role TO name')
+    op.execute('ALTER TABLE jobs DROP COLUMN combines')
+
+
+def _run_again_before_what_combines() -> None:
+    """A unit that combines and has not ended goes: the last that succeeded before it runs again, and plans anew."""
+    connection = op.get_bind()
+    waiting = f"SELECT id, job_id, model, position, steps_total FROM units WHERE role = 'combine' AND state IN {_OPEN}"
+    for combining in connection.execute(sa.text(waiting)).all():
+        of_job = {'job': combining.job_id, 'model': combining.model}
+        again = connection.execute(
+            sa.text(
+                "SELECT id, steps_total FROM units WHERE job_id = :job AND model = :model AND role = 'work' "
+                "AND state = 'succeeded' ORDER BY position DESC LIMIT 1"
+            ),
+            of_job,
+        ).one()
+        for table in ('kept_arrays', 'artifacts', 'metrics'):
+            connection.execute(sa.text(f'DELETE FROM {table} WHERE unit_id = :id'), {'id': again.id})
+        connection.execute(sa.text('DELETE FROM units WHERE id = :id'), {'id': combining.id})
+        connection.execute(
+            sa.text("DELETE FROM stages WHERE job_id = :job AND model = :model AND role = 'combine'"), of_job
+        )
+        connection.execute(
+            sa.text(
+                "UPDATE units SET state = 'queued', steps_done = 0, finished_at = NULL, attempts = 0, "
+                'worker_id = NULL, leased_until = NULL WHERE id = :id'
+            ),
+            {'id': again.id},
+        )
+        connection.execute(
+            sa.text(
+                'UPDATE stages SET still_open = still_open + 1, steps_done = steps_done - :steps '
+                "WHERE job_id = :job AND model = :model AND role = 'work'"
+            ),
+            {**of_job, 'steps': again.steps_total},
+        )
+        connection.execute(sa.text('UPDATE jobs SET results_version = results_version + 1 WHERE id = :job'), of_job)
+
+
+def downgrade() -> None:
+    op.add_column('jobs', sa.Column('combines', sa.Boolean(), server_default=sa.false(), nullable=False))
+    op.execute('ALTER TABLE stages RENAME COLUMN name TO role')
+    op.execute('ALTER TABLE units RENAME COLUMN stage TO role')
+    names = ', '.join(f"'{stage}'" for stage in _LAST_STAGES.values())
+    for table in ('units', 'stages'):
+        op.execute(f"UPDATE {table} SET role = 'combine' WHERE role IN ({names})")
+    for table in ('units', 'stages'):
+        op.execute(f"DELETE FROM {table} WHERE role = 'curves'")  # what they kept is gone, or is kept anew
+    _combine_again()
+
+
+def _combine_again() -> None:
+    """Jobs of analyses that combine do so again: always, but for occlusion where pictures are split."""
+    split = "SELECT job_id FROM kept_arrays JOIN units ON units.id = kept_arrays.unit_id"
+    op.execute(f"UPDATE jobs SET combines = {_true()} WHERE analysis IN ('correspondence', 'invariance') OR id IN ({split})")
+
+
+def _true() -> str:
+    return 'true' if op.get_context().dialect.name == 'postgresql' else '1'

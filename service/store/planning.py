@@ -1,0 +1,124 @@
+"""What is planned when a stage has ended: its model's next stage, and after all models' stages their comparison."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from datetime import datetime
+from typing import Final
+
+import structlog
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from occluscope import analyses, models
+from occluscope.analyses.contract import AnalysisSpec, ImageRef
+from occluscope.analyses.contract import Unit as PlannedUnit
+from service.store.kept import kept_before
+from service.store.stages import count_ended, stage_of_units, stages_of
+from service.store.states import COMPARE, UnitState
+from service.store.tables import Artifact, Image, Job, JobImage, Stage, Unit
+
+_MADE: Final = "units_made"
+_log = structlog.get_logger(__name__)
+
+
+def plan_following(session: Session, job: Job, model: str, moment: datetime) -> bool:
+    """Make the units that can be made now that a model's stage has ended; false where there are none.
+
+    job: locked by the caller. A plan that fails makes one unit, which has failed: the job ends with that reason.
+    """
+    stages = stages_of(session, job.id)
+    if model and _plan_later(session, job, stages, model, moment):
+        return True
+    stages = stages_of(session, job.id)
+    gave = {stage.model for stage in stages if stage.succeeded}
+    is_compared = any(stage.name == COMPARE for stage in stages)
+    if is_compared or len(gave) < 2 or not all(stage.has_ended for stage in stages):
+        return False
+    make_units(session, job, COMPARE, "", _comparison(session, job.id), moment)
+    return True
+
+
+def make_units(
+    session: Session, job: Job, stage: str, model: str, planned: Sequence[PlannedUnit], moment: datetime
+) -> None:
+    """Put a stage's units into the queue, behind all others of the job."""
+    stages = stages_of(session, job.id)
+    made = sum(one.units for one in stages)
+    session.add(stage_of_units(job.id, len(stages), stage, model, planned))
+    session.add_all(
+        Unit(
+            job_id=job.id,
+            position=made + number,
+            stage=stage,
+            model=model,
+            images=list(unit.images),
+            payload=unit.payload,
+            owner=job.owner,
+            priority=job.priority,
+            submitted_at=job.created_at,
+            queued_at=moment,
+            steps_total=unit.steps,
+            state=UnitState.QUEUED,
+        )
+        for number, unit in enumerate(planned)
+    )
+    session.flush()
+    session.info[_MADE] = units_made(session) + len(planned)
+
+
+def units_made(session: Session) -> int:
+    """How many units this transaction put into the queue: when it has ended, workers are to be told of them."""
+    return int(session.info.get(_MADE, 0))
+
+
+def _plan_later(session: Session, job: Job, stages: Sequence[Stage], model: str, moment: datetime) -> bool:
+    """Make the units of the model's next stage that has any."""
+    last = [stage for stage in stages if stage.model == model][-1]
+    if not last.succeeded:
+        return False
+    spec = analyses.spec(job.analysis)
+    for stage in spec.stages_after(last.name):
+        try:
+            planned = _planned(session, job, spec, stage.name, model)
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a plan raises, the job ends with a reason
+            _log.exception("stage cannot be planned", job=job.id, stage=stage.name)
+            _fail_stage(
+                session, job, stage.name, model, f"its units could not be planned ({type(error).__name__})", moment
+            )
+            return False
+        if planned:
+            make_units(session, job, stage.name, model, planned, moment)
+            return True
+    return False
+
+
+def _planned(session: Session, job: Job, spec: AnalysisSpec, name: str, model: str) -> list[PlannedUnit]:
+    (stage,) = (stage for stage in spec.later if stage.name == name)
+    before = kept_before(lambda: nullcontext(session), job.id, model, spec.stages_before(name))
+    return list(stage.plan(spec.parse(job.params), models.card(model), _images(session, job.id), before))
+
+
+def _images(session: Session, job_id: str) -> list[ImageRef]:
+    """The job's pictures, in its order."""
+    query = select(Image.id, Image.width, Image.height).join(JobImage).where(JobImage.job_id == job_id)
+    return [ImageRef(*row) for row in session.execute(query.order_by(JobImage.position))]
+
+
+def _comparison(session: Session, job_id: str) -> list[PlannedUnit]:
+    """One unit: a step for each question that two models answered, and one for all numbers."""
+    question = (Artifact.name, Artifact.variant, Artifact.image_id)
+    query = select(*question).where(Artifact.job_id == job_id, ~Artifact.preview).group_by(*question)
+    questions = query.having(func.count(Artifact.model.distinct()) > 1).subquery()
+    return [PlannedUnit(images=(), steps=1 + (session.scalar(select(func.count()).select_from(questions)) or 0))]
+
+
+def _fail_stage(session: Session, job: Job, stage: str, model: str, error: str, moment: datetime) -> None:
+    """A unit that has failed, in the place of those that could not be planned."""
+    make_units(session, job, stage, model, [PlannedUnit((), 1)], moment)
+    session.info[_MADE] = units_made(session) - 1
+    of_stage = (Unit.job_id == job.id, Unit.stage == stage, Unit.model == model)
+    session.execute(update(Unit).where(*of_stage).values(state=UnitState.FAILED, error=error, finished_at=moment))
+    count_ended(session, job.id, stage, model, failed=True, steps_done=0)
