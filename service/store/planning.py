@@ -98,7 +98,7 @@ def _plan_later(session: Session, job: Job, stages: Sequence[Stage], model: str,
 def _planned(session: Session, job: Job, spec: AnalysisSpec, name: str, model: str) -> list[PlannedUnit]:
     (stage,) = (stage for stage in spec.later if stage.name == name)
     before = kept_before(lambda: nullcontext(session), job.id, model, spec.stages_before(name))
-    return list(stage.plan(spec.parse(job.params), models.card(model), _images(session, job.id), before))
+    return list(stage.plan(spec.parse(job.params), models.card(model, job.owner), _images(session, job.id), before))
 
 
 def _images(session: Session, job_id: str) -> list[ImageRef]:

@@ -13,6 +13,7 @@ from service.store.keys import NOBODY
 from service.store.leases import claim_unit
 from service.store.migrate import alembic_config, migrate
 from service.store.planning import units_made
+from service.store.scheduling import due_unit
 from service.store.stages import models_of, stages_of
 from service.store.tables import Artifact, Base, Job, Metric, NamedImage, Unit, new_id
 from service.store.units import commit_unit, fail_unit
@@ -103,6 +104,39 @@ def test_what_was_stored_before_stages_is_counted_and_goes_on(database: Database
         assert claim is not None
         assert commit_unit(session, claim, outcome())
         assert units_made(session) == 1
+
+
+def test_what_waited_to_be_combined_before_stages_had_names_is_planned_anew(
+    database: Database, submit: SubmitUnits
+) -> None:
+    """The last unit that succeeded runs again and plans its model's next stage; what had ended stays ended."""
+    job_id, unit_ids = submit(2, later=True)
+    for unit_id in unit_ids:
+        with database.writing() as session:
+            claim = claim_unit(session, unit_id, "w", 30)
+            assert claim is not None
+            assert commit_unit(session, claim, outcome())
+    config = alembic_config(database)
+    command.downgrade(config, "0011")
+    with database.engine.begin() as connection:
+        roles = connection.execute(text("SELECT role FROM units ORDER BY position")).scalars().all()
+        assert roles == ["work", "work", "combine"]
+        assert connection.execute(text("SELECT combines FROM jobs")).scalar_one()
+    command.upgrade(config, "head")
+    for stage, position in (("work", 1), ("means", 2)):
+        with database.writing() as session:
+            unit_id = due_unit(session)
+            claim = claim_unit(session, unit_id, "w", 30) if unit_id else None
+            assert claim is not None
+            assert (claim.stage, session.get_one(Unit, claim.unit_id).position) == (stage, position)
+            assert commit_unit(session, claim, outcome())
+    with database.reading() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.state, job.error) == ("succeeded", None)
+        assert [(stage.name, stage.still_open, stage.steps_done) for stage in stages_of(session, job_id)] == [
+            ("work", 0, 200),
+            ("means", 0, 1),
+        ]
 
 
 def test_deliveries_that_were_stored_before_owners_took_turns_are_their_jobs_owners(
