@@ -125,8 +125,8 @@ def test_what_waited_to_be_combined_before_stages_had_names_is_planned_anew(
     command.upgrade(config, "head")
     for stage, position in (("work", 1), ("means", 2)):
         with database.writing() as session:
-            unit_id = due_unit(session)
-            claim = claim_unit(session, unit_id, "w", 30) if unit_id else None
+            due = due_unit(session)
+            claim = claim_unit(session, due, "w", 30) if due else None
             assert claim is not None
             assert (claim.stage, session.get_one(Unit, claim.unit_id).position) == (stage, position)
             assert commit_unit(session, claim, outcome())
