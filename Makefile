@@ -34,7 +34,7 @@ test test-fast: export OMP_NUM_THREADS ?= 1
 test: $(INSTALLED) ## run every test, two files of them at once
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-test-fast: $(INSTALLED) ## run the tests that start no service and compute for seconds at most: under two minutes
+test-fast: $(INSTALLED) ## run the tests that start no service and compute for seconds at most
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m fast
 
 SOAK ?= --seed 1 --faults 100 --jobs 150
