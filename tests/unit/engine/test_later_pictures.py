@@ -4,12 +4,16 @@ import warnings
 
 import pytest
 import torch
+from PIL import Image
+from skimage import data
 from torch import Tensor, nn
 
 from occluscope import Occlusion
 from occluscope.engine import naive
 from occluscope.engine.covers import constant_cover
 from occluscope.engine.following import Followed
+from occluscope.models import catalogue
+from occluscope.models.loading import load
 from occluscope.windows import WindowGrid
 
 SIZE = (24, 24)
@@ -114,3 +118,42 @@ def test_a_small_output_beside_a_large_one_is_held_by_itself(monkeypatch: pytest
     with pytest.warns(UserWarning, match="gives other numbers"):
         got = windows(followed, picture)
     torch.testing.assert_close(got, expected(net, picture))
+
+
+def test_an_output_near_zero_by_cancelling_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It differs by the rounding of what cancels, which is much beside what is left."""
+    torch.manual_seed(0)
+    head = nn.Linear(8, 6)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(1), head).eval()
+    picture = torch.randn(3, *SIZE)
+    middle = expected(net, picture)[len(GRID) // 2]
+    with torch.no_grad():
+        head.bias[0] -= middle[0]  # now nothing is left of that window's first output
+    followed = Followed(net, picture)
+    assert followed.network is not None
+    usual = followed.network.occluded
+
+    def rounded(*args: object) -> object:
+        for positions, outputs in usual(*args):  # type: ignore[arg-type]
+            yield positions, outputs + 1e-7
+
+    monkeypatch.setattr(followed.network, "occluded", rounded)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        windows(followed, picture)
+    assert followed.reason is None
+
+
+@pytest.mark.parametrize("depth", [3, 12, 30])
+def test_layers_that_are_observed_do_not_end_following(depth: int) -> None:
+    """The sum of a channel may be the small difference of large activations."""
+    model = load(catalogue.card("efficientnet_lite0"), torch.device("cpu"))
+    coffee = Image.fromarray(data.coffee())  # type: ignore[no-untyped-call]
+    picture = model.tensor(model.card.preparation.prepare(coffee).rgb)
+    followed = model.followed((model.card.map_layers()[depth].name,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        grid = WindowGrid.over(model.card.input_size, (32, 32), (48, 48))
+        for _ in followed.occluded(picture, grid, constant_cover(torch.zeros(3, 1, 1), grid.window)):
+            pass
+    assert followed.reason is None
