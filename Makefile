@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help install demo up test test-fast soak memory bench check format cards constraints clean
+.PHONY: help install demo up test test-fast soak memory bench check docs figures format cards constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -55,13 +55,19 @@ bench: $(INSTALLED) ## measure side by side with peers; writes benchmarks/result
 	$(BIN)/python -m benchmarks.database
 	$(BIN)/python -m benchmarks.memory
 
-check: $(INSTALLED) ## format, lint, types, import rule, 'service loads without torch'
+check: docs ## format, lint, types, import rule, 'service loads without torch', the documentation
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tests/torch_free.py
 	$(BIN)/hadolint Dockerfile
+
+docs: $(INSTALLED) ## build the documentation into site/; every warning is an error
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs site
+
+figures: $(INSTALLED) ## draw the documentation's figures anew, with the bundled model
+	$(BIN)/python docs/building/figures.py
 
 format: $(INSTALLED) ## format the code and mend what the linter can
 	$(BIN)/ruff format .
@@ -78,4 +84,4 @@ constraints: ## pin the newest versions that go together, in constraints.txt
 	rm -rf .venv-newest
 
 clean: ## remove the environment, the state and the demo's output
-	rm -rf .venv .venv-newest .occluscope demo-output
+	rm -rf .venv .venv-newest .occluscope demo-output docs/generated site

@@ -20,9 +20,9 @@ Several = Tensor | tuple[Tensor, ...]
 
 
 class Occlusion:
-    r"""Occlusion (Zeiler & Fergus 2013): at each input value the mean drop of a score over the windows covering it.
+    """Occlusion (Zeiler & Fergus 2013): at each input value the mean drop of a score over the windows covering it.
 
-    .. math:: A(p) = \frac{1}{|W_p|} \sum_{w \in W_p} \bigl(f(x) - f(x_w)\bigr)
+        A(p) = mean of f(x) − f(x_w) over the windows w that cover p
 
     Windows stand at 0, s, 2s, … along every axis; the last ones may hang over the far edge and are cut there, as
     Captum's are. For pictures and a module in eval mode only what a window changes is computed (see
@@ -31,10 +31,8 @@ class Occlusion:
     >>> import occluscope  # doctest: +SKIP
     >>> occluscope.Occlusion(model).attribute(x, sliding_window_shapes=(3, 32, 32), strides=(3, 16, 16), target=281)
 
-    Parameters
-    ----------
     forward_func: a module in any mode, or a function: inputs and further arguments → outputs [samples, …], or what is
-        not told by sample: one number, or a tensor of a shape of its own. A module is left as it was.
+    not told by sample: one number, or a tensor of a shape of its own. A module is left as it was.
     """
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
