@@ -1,6 +1,6 @@
 """What the service costs: until a job begins, beside the library's call, under load; and what a second worker gives.
 
-python -m benchmarks.service [start] [library] [load] [workers]
+python -m benchmarks.service [start] [cancel] [library] [load] [workers]
 """
 
 import json
@@ -68,6 +68,32 @@ def start() -> dict[str, Any]:
             time.sleep(0.05)
     p50, p95 = np.percentile(seconds, [50, 95])
     return {"what": "POST to start, idle", "jobs": len(seconds), "p50_ms": _ms(p50), "p95_ms": _ms(p95)}
+
+
+def cancel() -> dict[str, Any]:
+    """From the cancel of a job under way until its only worker has begun another's; promised within two seconds."""
+    with served() as client:
+        image = client.upload(coffee()).id
+        client.wait(client.submit("occlusion", MODEL, [image], ONE_WINDOW).id)
+        seconds = []
+        for method in ("exact", "naive", "adaptive") * 7:
+            long = client.submit("occlusion", MODEL, [image], {"window": 16, "stride": 2, "method": method})
+            _under_way(client, long)
+            began = time.time()
+            client.cancel(long.id)
+            job = client.wait(client.submit("occlusion", MODEL, [image], ONE_WINDOW, priority="interactive").id)
+            assert job.started_at is not None
+            seconds.append(job.started_at.timestamp() - began)
+    p50, p95 = np.percentile(seconds, [50, 95])
+    return {
+        "what": "cancel of a job under way to the next job's start",
+        "jobs": len(seconds), "p50_ms": _ms(p50), "p95_ms": _ms(p95), "most_ms": _ms(max(seconds)),
+    }  # fmt: skip
+
+
+def _under_way(client: Client, job: Job) -> None:
+    while not client.job(job.id).progress.done:
+        time.sleep(0.02)
 
 
 def library() -> dict[str, Any]:
@@ -160,6 +186,7 @@ def _ms(seconds: float) -> float:
 
 MEASURES: Final[dict[str, Callable[[], Any]]] = {
     "start": start,
+    "cancel": cancel,
     "library": library,
     "load": under_load,
     "workers": two_workers,
