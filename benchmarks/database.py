@@ -93,7 +93,7 @@ def _add_job(rows: dict[type[Base], list[dict[str, Any]]], number: int, waits: b
     })  # fmt: skip
     rows[JobImage].append({"job_id": job, "position": 0, "image_id": image})
     rows[Stage].append({
-        "job_id": job, "role": "work", "model": MODEL, "position": 0, "units": 1, "still_open": int(waits), "failed": 0,
+        "job_id": job, "name": "work", "model": MODEL, "position": 0, "units": 1, "still_open": int(waits), "failed": 0,
         "steps_total": 169, "steps_done": 0 if waits else 169,
     })  # fmt: skip
     rows[Unit].append({
