@@ -8,7 +8,7 @@ from sqlalchemy import Connection, event, select, update
 
 from service.store.database import Database, clock
 from service.store.ending import cancel_job
-from service.store.jobs import standing_of
+from service.store.jobs import results_of, standing_of
 from service.store.leases import claim_unit, free_expired_units, give_back_unit
 from service.store.scheduling import due_unit
 from service.store.stages import stages_of
@@ -121,3 +121,20 @@ def test_ending_a_unit_looks_at_no_other_however_many_there_are(database: Databa
     small, big = cost_of_ending(database, submit, 2), cost_of_ending(database, submit, 40)
     assert small == big
     assert big[1] == 0
+
+
+def test_a_stage_that_cannot_be_planned_ends_the_job_with_the_reason(database: Database, submit: SubmitUnits) -> None:
+    job_id, (unit_id,) = submit(later=True, models=["a model whose card is gone"])
+    with database.writing() as session:
+        claim = claim_unit(session, unit_id, "w", 30)
+        assert claim is not None
+        assert commit_unit(session, claim, outcome())
+    with database.reading() as session:
+        job = session.get_one(Job, job_id)
+        assert job.state == "failed"
+        assert "1 of 2 units failed" in (job.error or "")
+        assert "its units could not be planned" in (job.error or "")
+        assert [stage.still_open for stage in stages_of(session, job_id)] == [0, 0]
+        assert due_unit(session) is None
+        _, artifacts = results_of(session, job_id)
+        assert artifacts
