@@ -1,13 +1,14 @@
 """Pages written from the code when the site is built: command line, HTTP API, analyses and settings."""
 
 import html
+import json
 import logging
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from occluscope import analyses
 from occluscope.analyses.contract import AnalysisSpec
@@ -15,6 +16,7 @@ from service.app import create_app
 from service.settings import Settings
 
 Schema = Mapping[str, Any]
+MOST_NAMES: Final = 8  # of a type; where there are more, the field's description lists them
 
 
 def write(folder: Path) -> None:
@@ -77,7 +79,11 @@ def _operation(path: str, method: str, operation: Schema) -> str:
     answers = [
         (status, answer["description"], _contents(answer.get("content", {})))
         for status, answer in operation["responses"].items()
+        if status < "400"
     ]
+    errors = ", ".join(status for status in operation["responses"] if status >= "400")
+    if errors:
+        answers.append((errors, "errors", "[`Problem`](#problem)"))
     parts.append(_table(("answer", "", "content"), answers))
     return "\n\n".join(parts)
 
@@ -114,6 +120,8 @@ def _type(schema: Schema) -> str:
             words = " or ".join(dict.fromkeys(_type(one) for one in several))
         case {"const": value}:
             words = f"`{value}`"
+        case {"enum": values} if len(values) > MOST_NAMES:
+            words = "name"
         case {"enum": values}:
             words = ", ".join(f"`{value}`" for value in values)
         case {"prefixItems": items}:
@@ -141,7 +149,7 @@ def _description(*schemas: Schema) -> str:
         ]  # fmt: skip
     if schemas[-1].get("default") is not None:
         facts.append(f"by default `{_json(schemas[-1]['default'])}`")
-    return "; ".join(fact for fact in facts if fact)
+    return "; ".join(fact.rstrip(".") for fact in facts if fact)
 
 
 def all_analyses() -> str:
@@ -208,7 +216,16 @@ def all_settings() -> str:
 
 
 def _json(value: Any) -> str:
-    return value if isinstance(value, str) else str(value).replace("'", '"').replace("None", "null")
+    return value if isinstance(value, str) else json.dumps(_without_null(value), ensure_ascii=False)
+
+
+def _without_null(value: Any) -> Any:
+    """The value without fields that are not set."""
+    if isinstance(value, list | tuple):
+        return [_without_null(one) for one in value]
+    if isinstance(value, Mapping):
+        return {key: _without_null(one) for key, one in value.items() if one is not None}
+    return value
 
 
 def _prose(text: str) -> str:
