@@ -45,7 +45,8 @@ def as_list(docstring: str, names: Iterable[str]) -> str:
             continue
         before, *items = starts.split(paragraph)
         listed = "\n".join(
-            f"* ``{name}``: {' '.join(text.split())}" for name, text in zip(items[::2], items[1::2], strict=True)
+            f"* ``{name}``: {' '.join(text.split()).removesuffix(';')}"
+            for name, text in zip(items[::2], items[1::2], strict=True)
         )
         paragraphs += [part for part in (before.rstrip(), listed) if part]
     return "\n\n".join(paragraphs)
