@@ -29,6 +29,7 @@ myst_enable_extensions = ["colon_fence"]
 
 default_role = "code"  # docstrings write code between single backticks too
 autodoc_preserve_defaults = True
+autodoc_inherit_docstrings = False  # what a base class explains stands there once
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_default_options = {"members": True, "exclude-members": "model_config, model_post_init"}
