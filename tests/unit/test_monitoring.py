@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from sqlalchemy import select
 
 from service.app import create_app
 from service.settings import Settings
 from service.store.database import Database
 from service.store.leases import claim_unit
 from service.store.migrate import migrate
+from service.store.tables import Unit
 from service.store.units import commit_unit, fail_unit
 from service.store.workers import Pulse, note_worker
 from tests.unit.store.conftest import SubmitUnits, outcome, submit
@@ -43,11 +45,15 @@ def metrics(database: Database, submit: SubmitUnits) -> str:
             elif number == 1:
                 fail_unit(session, claim, "reason")
     submit(1)
-    (last,) = submit(1, analysis="invariance")[1]
+    job_id, (last,) = submit(1, later=True)
     with database.writing() as session:
         claim = claim_unit(session, last, "w", 30)
         assert claim is not None
         commit_unit(session, claim, outcome())
+        of_later_stage = select(Unit.id).where(Unit.job_id == job_id, Unit.state == "queued")
+        claim = claim_unit(session, session.scalars(of_later_stage).one(), "w", 30)
+        assert claim is not None
+        commit_unit(session, claim, outcome(1))
         note_worker(session, Pulse("w", "NVIDIA H200", memory_bytes=5, gpu_memory_bytes=7))
         note_worker(session, Pulse("v", "CPU", consuming=False, memory_bytes=3))
     url = database.engine.url.render_as_string(hide_password=False)
@@ -83,7 +89,7 @@ def test_what_dashboard_and_alerts_ask_for_is_there(metrics: str) -> None:
         'occluscope_worker_gpu_memory_bytes{device="NVIDIA H200",worker="w"} 7.0',
         'occluscope_unit_attempts_total{analysis="occlusion",model="efficientnet_lite0"} 3.0',
         'occluscope_unit_failures_total{analysis="occlusion",model="efficientnet_lite0"} 1.0',
-        'occluscope_steps_total{analysis="invariance",model="efficientnet_lite0"} 100.0',
+        'occluscope_steps_total{analysis="invariance",model="efficientnet_lite0"} 101.0',
         'occluscope_unit_seconds_count{analysis="occlusion",model="efficientnet_lite0"} 1.0',
         'occluscope_job_seconds_count{analysis="invariance",state="succeeded"} 1.0',
         "occluscope_recoveries_total 0.0",
