@@ -149,7 +149,7 @@ def test_a_job_that_waits_says_what_for(page: Page, stack: Stack, client: Client
     expect(page.locator("#waiting")).to_have_text("Each picture's results appear here as soon as they are done.")
     page.click("#cancel")
     expect(page.locator("#state")).to_have_text("cancelled")
-    expect(page.locator("#waiting")).to_be_hidden()
+    expect(page.locator("#waiting")).to_contain_text("It was cancelled.")
 
 
 def test_each_map_bears_its_own_numbers_however_alike_names_are(page: Page, stack: Stack, client: Client) -> None:
