@@ -142,7 +142,7 @@ def measure(database: Database) -> dict[str, float]:
         "reconcile": partial(_reconcile, database, reconciler),
         "metrics": partial(_get, client, "/metrics"),
     }
-    return {name: _median_ms(call) for name, call in calls.items()}
+    return {name: median_ms(call) for name, call in calls.items()}
 
 
 def _get(client: FlaskClient, path: str) -> None:
@@ -164,7 +164,8 @@ def _reconcile(database: Database, reconciler: Reconciler) -> None:
         next_expiry(session)
 
 
-def _median_ms(call: Callable[[], object]) -> float:
+def median_ms(call: Callable[[], object]) -> float:
+    """Median milliseconds of a call."""
     for _ in range(3):
         call()
     seconds = []

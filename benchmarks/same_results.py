@@ -110,7 +110,7 @@ def _without_time(content: bytes, form: str) -> bytes:
     """A table of all numbers without the rows of those that say how long it took."""
     if form == "csv":
         return b"".join(line for line in content.splitlines(keepends=True) if TIME.encode() not in line)
-    if form == "json" and TIME.encode() in content:  # only tables hold it
+    if form == "json" and TIME.encode() in content:  # no other kind of result has this word
         table = json.loads(content)
         table["rows"] = [row for row in table["rows"] if TIME not in row]
         return json.dumps(table).encode()

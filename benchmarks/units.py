@@ -8,6 +8,7 @@ import json
 import multiprocessing
 import tempfile
 import time
+from functools import partial
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -128,21 +129,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder, filling.opened(kind, Path(folder)) as database:
             filling.fill(database, asked.jobs, queued=asked.jobs)
             url = database.engine.url.render_as_string(hide_password=False)
-            row = {"database": kind, "queued": asked.jobs, "claim_ms": _claim_ms(database)}
+            row = {"database": kind, "queued": asked.jobs, "claim_ms": filling.median_ms(partial(claim, database))}
             row |= {"claims_per_s": {workers: claims_per_second(url, workers) for workers in (1, WORKERS)}}
             row |= {"commit_ms": commit_ms(database)}
             rows.append(row)
             print(json.dumps(row), flush=True)
     write(RESULTS, rows)
-
-
-def _claim_ms(database: Database) -> float:
-    seconds = []
-    for _ in range(REPEATS + 3):
-        began = time.perf_counter()
-        claim(database)
-        seconds.append(time.perf_counter() - began)
-    return round(1000 * median(seconds[3:]), 2)
 
 
 if __name__ == "__main__":

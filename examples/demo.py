@@ -106,13 +106,14 @@ def run(client: Client, story: Story) -> Chapter:
 def tell_occlusion(client: Client, job: Job, results: Results) -> str:
     """Per picture the prediction and the place that it depends on most; how fast it went."""
     told = []
+    height, width = client.model(job.model)["input_size"]
     for image in job.images:
         metrics = {metric.name: metric.value for metric in results.metrics if metric.image == image}
         label, probability = table(client, results, "top_classes", image)[0][1:3]
         left = metrics["base_probability"] - metrics["max_drop"]
         told.append(
             f"{label} {float(probability):.3f} depends most on what is around x = {metrics['max_drop_x']:.0f}, "
-            f"y = {metrics['max_drop_y']:.0f} of the model's 224 × 224 pixels: covering it leaves {left:.3f}"
+            f"y = {metrics['max_drop_y']:.0f} of the model's {width} × {height} pixels: covering it leaves {left:.3f}"
         )
     windows = sum(metric.value for metric in results.metrics if metric.name == "windows")
     seconds = sum(metric.value for metric in results.metrics if metric.name == "seconds")

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -14,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.cli.consoles import console, errors
 from service.settings import settings
 from service.store import keys as store
-from service.store.database import Database
+from service.store.database import Database, sqlite_file
 
 _OWNER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 
@@ -70,9 +69,8 @@ def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="A key's id,
 @contextmanager
 def _database() -> Iterator[Database]:
     url = settings().database_url
-    place = make_url(url)
-    file = Path(place.database or "") if place.get_backend_name() == "sqlite" else None
-    if file is not None and not file.exists():
+    file = sqlite_file(url)
+    if file and not file.exists():
         errors.print(
             f"there is no database {file}: go to the folder in which the service was started, or set "
             "OCCLUSCOPE_DATABASE_URL. `occluscope up`, or `occluscope migrate`, makes it.",
@@ -85,7 +83,7 @@ def _database() -> Iterator[Database]:
         yield database
     except SQLAlchemyError as error:
         errors.print(
-            f"the database {place.render_as_string()} cannot be used: {error.__cause__ or error}. "
+            f"the database {make_url(url).render_as_string()} cannot be used: {error.__cause__ or error}. "
             "Is it the service's own? OCCLUSCOPE_DATABASE_URL says which; `occluscope migrate` brings it up to date.",
             style="red",
             soft_wrap=True,

@@ -52,10 +52,9 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        parsed = make_url(url)
-        self.is_sqlite = parsed.get_backend_name() == "sqlite"
-        if self.is_sqlite and parsed.database:
-            _make_private_file(Path(parsed.database))
+        self.is_sqlite = make_url(url).get_backend_name() == "sqlite"
+        if file := sqlite_file(url):
+            _make_private_file(file)
         options: dict[str, Any] = (
             {"connect_args": {"timeout": SQLITE_BUSY_SECONDS}}
             if self.is_sqlite
@@ -119,9 +118,17 @@ def clock(session: Session) -> datetime:
     return moment.astimezone(UTC)
 
 
+def sqlite_file(url: str) -> Path | None:
+    """Where a URL's database lies, if that is one file."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(str(parsed.database))
+
+
 def _make_private_file(path: Path) -> None:
     """Where there is no database yet, an empty one that other users cannot read; so are SQLite's files beside it."""
-    if str(path) == ":memory:" or path.exists():
+    if path.exists():
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(OSError):  # what is wrong with the place, connecting says better

@@ -17,8 +17,8 @@ from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.database import clock
 from service.store.locks import lock_job
 from service.store.scheduling import note_owner
-from service.store.stages import models_of, stage_of_units, steps_of
-from service.store.states import JobState, Priority, UnitState
+from service.store.stages import models_of, stage_of_units, steps_of, waiting_units
+from service.store.states import JobState, Priority
 from service.store.tables import Artifact, Image, Job, JobImage, Metric, NamedImage, Unit, new_id
 
 _QUERY_IDS: Final = 500  # ids named in one query; databases limit a query's variables
@@ -66,28 +66,10 @@ def submit_job(
         created_at=moment,
         images=[JobImage(position=position, image_id=image) for position, image in enumerate(images)],
         named_images=[NamedImage(image_id=image) for image in sorted(needed.difference(images))],
-        stages=[
-            stage_of_units(job_id, position, FIRST, model, of_model)
-            for position, (model, of_model) in enumerate(units.items())
-        ],
-        units=[
-            Unit(
-                position=position,
-                model=model,
-                images=list(unit.images),
-                payload=unit.payload,
-                owner=owner,
-                priority=priority,
-                submitted_at=moment,
-                queued_at=moment,
-                steps_total=unit.steps,
-                state=UnitState.QUEUED,
-            )
-            for position, (model, unit) in enumerate(
-                (model, unit) for model, of_model in units.items() for unit in of_model
-            )
-        ],
     )
+    for model, planned in units.items():
+        job.stages.append(stage_of_units(job_id, len(job.stages), FIRST, model, planned))
+        job.units += waiting_units(job, FIRST, model, planned, len(job.units), moment)
     session.add(job)
     session.flush()
     return job

@@ -56,8 +56,8 @@ class Freed:
 def claim_unit(session: Session, unit_id: str, worker_id: str, lease_seconds: float) -> Claim | None:
     """Take a queued unit; none when there is nothing to take.
 
-    It waits for no lock of a job, since all other claims wait for this one: a job that has begun is not written here,
-    and one that has not is another's only while it is cancelled or deleted.
+    It never waits for the lock of a job, since all other claims wait for this one. A job that has begun is not written
+    here. One that has not begun is locked by others only while they cancel or delete it: then its unit is not taken.
     """
     moment = clock(session)
     of_job = select(Job.id, Job.state, Job.analysis, Job.params).join(Unit, Unit.job_id == Job.id)
@@ -150,7 +150,7 @@ def free_expired_units(session: Session, max_attempts: int, lease_seconds: float
         if job := lock_job(session, job_id, skip_locked=True):
             of_job = select(Unit).where(Unit.job_id == job_id, *expired).order_by(Unit.position)
             of_job = of_job.options(defer(Unit.images), defer(Unit.payload))
-            # Locked, and so looked at again: a lease may be renewed in this very moment.
+            # Locking reads the row again: its lease may have been renewed since the query above.
             units = session.scalars(of_job.with_for_update(key_share=True)).all()
             freed += [_free(session, job, unit, max_attempts, moment) for unit in units]
     return freed

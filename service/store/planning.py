@@ -6,15 +6,16 @@ from datetime import datetime
 from typing import Final
 
 import structlog
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from occluscope import analyses, models
 from occluscope.analyses.contract import AnalysisSpec, ImageRef
+from occluscope.analyses.contract import Stage as PlannedStage
 from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.kept import kept_before
-from service.store.stages import count_ended, stage_of_units, stages_of
+from service.store.stages import count_ended, stage_of_units, stages_of, waiting_units
 from service.store.states import COMPARE, UnitState
 from service.store.tables import Artifact, Image, Job, JobImage, Stage, Unit
 
@@ -35,36 +36,8 @@ def plan_following(session: Session, job: Job, model: str, moment: datetime) -> 
     is_compared = any(stage.name == COMPARE for stage in stages)
     if is_compared or len(gave) < 2 or not all(stage.has_ended for stage in stages):
         return False
-    make_units(session, job, COMPARE, "", _comparison(session, job.id), moment)
+    _queue_units(session, job, COMPARE, "", _comparison(session, job.id), moment)
     return True
-
-
-def make_units(
-    session: Session, job: Job, stage: str, model: str, planned: Sequence[PlannedUnit], moment: datetime
-) -> None:
-    """Put a stage's units into the queue, behind all others of the job."""
-    stages = stages_of(session, job.id)
-    made = sum(one.units for one in stages)
-    session.add(stage_of_units(job.id, len(stages), stage, model, planned))
-    session.add_all(
-        Unit(
-            job_id=job.id,
-            position=made + number,
-            stage=stage,
-            model=model,
-            images=list(unit.images),
-            payload=unit.payload,
-            owner=job.owner,
-            priority=job.priority,
-            submitted_at=job.created_at,
-            queued_at=moment,
-            steps_total=unit.steps,
-            state=UnitState.QUEUED,
-        )
-        for number, unit in enumerate(planned)
-    )
-    session.flush()
-    session.info[_MADE] = units_made(session) + len(planned)
 
 
 def units_made(session: Session) -> int:
@@ -80,24 +53,22 @@ def _plan_later(session: Session, job: Job, stages: Sequence[Stage], model: str,
     spec = analyses.spec(job.analysis)
     for stage in spec.stages_after(last.name):
         try:
-            planned = _planned(session, job, spec, stage.name, model)
+            planned = _planned(session, job, spec, stage, model)
         except SQLAlchemyError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a plan raises, the job ends with a reason
             _log.exception("stage cannot be planned", job=job.id, stage=stage.name)
-            _fail_stage(
-                session, job, stage.name, model, f"its units could not be planned ({type(error).__name__})", moment
-            )
+            reason = f"its units could not be planned ({type(error).__name__})"
+            _fail_stage(session, job, stage.name, model, reason, moment)
             return False
         if planned:
-            make_units(session, job, stage.name, model, planned, moment)
+            _queue_units(session, job, stage.name, model, planned, moment)
             return True
     return False
 
 
-def _planned(session: Session, job: Job, spec: AnalysisSpec, name: str, model: str) -> list[PlannedUnit]:
-    (stage,) = (stage for stage in spec.later if stage.name == name)
-    before = kept_before(lambda: nullcontext(session), job.id, model, spec.stages_before(name))
+def _planned(session: Session, job: Job, spec: AnalysisSpec, stage: PlannedStage, model: str) -> list[PlannedUnit]:
+    before = kept_before(lambda: nullcontext(session), job.id, model, spec.stages_before(stage.name))
     return list(stage.plan(spec.parse(job.params), models.card(model, job.owner), _images(session, job.id), before))
 
 
@@ -115,10 +86,28 @@ def _comparison(session: Session, job_id: str) -> list[PlannedUnit]:
     return [PlannedUnit(images=(), steps=1 + (session.scalar(select(func.count()).select_from(questions)) or 0))]
 
 
+def _queue_units(
+    session: Session, job: Job, stage: str, model: str, planned: Sequence[PlannedUnit], moment: datetime
+) -> None:
+    """Put a stage's units into the queue, behind all others of the job."""
+    _add_stage(session, job, stage, model, planned, moment)
+    session.info[_MADE] = units_made(session) + len(planned)
+
+
 def _fail_stage(session: Session, job: Job, stage: str, model: str, error: str, moment: datetime) -> None:
     """A unit that has failed, in the place of those that could not be planned."""
-    make_units(session, job, stage, model, [PlannedUnit((), 1)], moment)
-    session.info[_MADE] = units_made(session) - 1
-    of_stage = (Unit.job_id == job.id, Unit.stage == stage, Unit.model == model)
-    session.execute(update(Unit).where(*of_stage).values(state=UnitState.FAILED, error=error, finished_at=moment))
+    (unit,) = _add_stage(session, job, stage, model, [PlannedUnit((), 1)], moment)
+    unit.state, unit.error, unit.finished_at = UnitState.FAILED, error, moment
+    session.flush()
     count_ended(session, job.id, stage, model, failed=True, steps_done=0)
+
+
+def _add_stage(
+    session: Session, job: Job, stage: str, model: str, planned: Sequence[PlannedUnit], moment: datetime
+) -> list[Unit]:
+    stages = stages_of(session, job.id)
+    units = waiting_units(job, stage, model, planned, sum(one.units for one in stages), moment)
+    session.add(stage_of_units(job.id, len(stages), stage, model, planned))
+    session.add_all(units)
+    session.flush()
+    return units

@@ -110,7 +110,10 @@ def _whose_turn(session: Session, priority: Priority) -> str | None:
 
 
 def _first_unit(session: Session, priority: int, owner: str, loaded: Collection[str]) -> str | None:
-    """A unit that is being cancelled or deleted is passed over: to wait for it would be to have all claims wait."""
+    """The owner's oldest unit, rather of a loaded model; it skips units that are being cancelled or deleted.
+
+    To wait for one of those would make all other claims wait.
+    """
     order = (Unit.submitted_at, Unit.job_id, Unit.position)  # as an index has them
     of_owner = select(Unit.id, Unit.model, Unit.submitted_at, Unit.job_id).where(
         _QUEUED, Unit.priority == priority, Unit.owner == owner

@@ -4,6 +4,7 @@ They are written under the job's lock, in the transaction that changes the units
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import func, literal, select, union_all, update
 from sqlalchemy.orm import Session
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 from occluscope.analyses.contract import FIRST
 from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.states import UnitState
-from service.store.tables import Stage, Unit
+from service.store.tables import Job, Stage, Unit
 
 
 def stage_of_units(job_id: str, position: int, name: str, model: str, units: Sequence[PlannedUnit]) -> Stage:
@@ -27,6 +28,29 @@ def stage_of_units(job_id: str, position: int, name: str, model: str, units: Seq
         steps_total=sum(unit.steps for unit in units),
         steps_done=0,
     )
+
+
+def waiting_units(
+    job: Job, stage: str, model: str, planned: Sequence[PlannedUnit], first: int, moment: datetime
+) -> list[Unit]:
+    """The rows of a stage's units, queued now. first: the position of the first of them in the job."""
+    return [
+        Unit(
+            job_id=job.id,
+            position=first + number,
+            stage=stage,
+            model=model,
+            images=list(unit.images),
+            payload=unit.payload,
+            owner=job.owner,
+            priority=job.priority,
+            submitted_at=job.created_at,
+            queued_at=moment,
+            steps_total=unit.steps,
+            state=UnitState.QUEUED,
+        )
+        for number, unit in enumerate(planned)
+    ]
 
 
 def stages_of(session: Session, job_id: str) -> list[Stage]:

@@ -25,7 +25,7 @@ def is_idle(site: Site) -> bool:
     """Whether a new job runs at once: no worker is held up by what was cancelled."""
     asked = time.monotonic()
     site.client.wait(site.ledger.submit(INSTANT, 1, priority="interactive").id)
-    return time.monotonic() - asked < 60
+    return time.monotonic() - asked < 6
 
 
 def test_while_it_waits(site: Site) -> None:
@@ -36,7 +36,7 @@ def test_while_it_waits(site: Site) -> None:
     assert site.unit(waiting).fence == 0
 
 
-def test_while_it_runs_its_worker_is_free_long_before_its_end(site: Site) -> None:
+def test_while_it_runs_its_worker_is_free_within_two_seconds(site: Site) -> None:
     jobs = [site.client.submit("occlusion", MODEL, [site.ledger.image(0)], MINUTES_LONG) for _ in range(2)]
     for job in jobs:
         site.wait_until_under_way(job)

@@ -86,7 +86,7 @@ def test_a_worker_that_is_asked_to_end_gives_its_unit_back_in_time(site: Site) -
     site.wait_until_under_way(job)
     name, asked = holder(site, site.unit(job).worker_id), time.monotonic()
     assert site.parts.kill(name, signal.SIGTERM) == 0
-    assert time.monotonic() - asked < 8 + 20  # drain_seconds, and the interpreter's end on a busy machine
+    assert time.monotonic() - asked < 8 + 2  # drain_seconds, and the interpreter's end
     assert '"event": "unit given back"' in site.parts.log(name)
     assert site.wait(job).state == "succeeded"
     assert (site.unit(job).attempts, site.unit(job).fence) == (1, 2)  # no attempt was lost

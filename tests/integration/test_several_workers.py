@@ -13,7 +13,7 @@ from service.store.tables import Unit
 from tests.conftest import encode, random_picture
 from tests.parts import consumers, wait_until
 
-SECONDS_LONG = {"window": 32, "stride": 16, "method": "naive", "insertion_deletion": False}
+SECONDS_LONG = {"window": 32, "stride": 12, "method": "naive", "insertion_deletion": False}
 INSTANT = {"window": 112, "stride": 56, "insertion_deletion": False}
 
 

@@ -6,51 +6,26 @@ import pytest
 import torch
 from PIL import Image
 from skimage import data
-from torch import Tensor, nn
+from torch import Tensor
 
 from occluscope import Occlusion
-from occluscope.engine import naive
 from occluscope.engine.covers import constant_cover
 from occluscope.engine.following import Followed
 from occluscope.models import catalogue
 from occluscope.models.loading import load
 from occluscope.windows import WindowGrid
+from tests.unit.engine.networks import GRID, SIZE, Net, expected, made, windows
 
-SIZE = (24, 24)
-GRID = WindowGrid.over(SIZE, (6, 6), (6, 6))
-COLOUR = torch.zeros(3, 1, 1)
-
-
-class Classifier(nn.Module):
-    """A small one, with an output that is far larger than the other."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.features = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 2, 3))
-        self.scale: Tensor
-        self.register_buffer("scale", torch.tensor([1e6, 1.0]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.features(x).mean((2, 3)) * self.scale
-        return y
+LARGE = 1e6
 
 
-def made() -> Classifier:
-    torch.manual_seed(0)
-    return Classifier().eval()
+def plain(net: Net, x: Tensor) -> Tensor:
+    return net.head(net.two(net.relu(net.one(x))))
 
 
-def windows(followed: Followed, picture: Tensor) -> Tensor:
-    """All windows' outputs, in order."""
-    found: dict[int, Tensor] = {}
-    for positions, outputs in followed.occluded(picture, GRID, constant_cover(COLOUR, GRID.window)):
-        found.update(zip(positions.tolist(), outputs, strict=True))
-    return torch.stack([found[place] for place in range(len(GRID))])
-
-
-def expected(module: nn.Module, picture: Tensor) -> Tensor:
-    batches = naive.occluded_outputs(module, picture, GRID, constant_cover(COLOUR, GRID.window))
-    return torch.cat([outputs for _, outputs in batches])
+def with_a_large_output(net: Net, x: Tensor) -> Tensor:
+    """The first is far larger than the others."""
+    return plain(net, x) * torch.tensor([LARGE, 1, 1, 1, 1])
 
 
 def fail_once(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,7 +38,7 @@ def fail_once(followed: Followed, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_picture_that_cannot_be_followed_does_not_end_following(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, pictures = made(), torch.randn(3, 3, *SIZE)
+    net, pictures = made(plain), torch.randn(3, 3, *SIZE)
     followed = Followed(net, pictures[0])
     fail_once(followed, monkeypatch)
     with pytest.warns(UserWarning, match="a kernel's own fault"):
@@ -76,7 +51,7 @@ def test_a_picture_that_cannot_be_followed_does_not_end_following(monkeypatch: p
 
 
 def test_following_that_goes_wrong_twice_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    net, pictures = made(), torch.randn(3, 3, *SIZE)
+    net, pictures = made(plain), torch.randn(3, 3, *SIZE)
     followed = Followed(net, pictures[0])
     for picture in pictures[:2]:
         followed.renew(picture)
@@ -89,30 +64,32 @@ def test_following_that_goes_wrong_twice_is_not_tried_again(monkeypatch: pytest.
 
 
 def test_a_picture_that_holds_nan_leaves_the_next_ones_right_and_followed() -> None:
-    net, pictures = made(), torch.randn(2, 3, *SIZE)
+    net, pictures = made(plain), torch.randn(2, 3, *SIZE)
     pictures[0, :, 3:5, 3:5] = torch.nan
     occlusion = Occlusion(net)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for picture in pictures:
-            found = occlusion.attribute(picture[None], (3, 6, 6), (3, 6, 6), target=1)
-    drop = net(pictures[1][None])[0, 1] - expected(net, pictures[1])[:, 1]
-    right = drop.reshape(GRID.shape).repeat_interleave(6, 0).repeat_interleave(6, 1)
-    torch.testing.assert_close(found[0, 0], right, rtol=0, atol=2e-6)
+            found = occlusion.attribute(picture[None], (3, 11, 29), (3, 11, 29), target=1)
+    for band in range(3):
+        covered = pictures[1].clone()
+        covered[:, 11 * band : 11 * band + 11] = 0
+        drop = net(pictures[1][None])[0, 1] - net(covered[None])[0, 1]
+        torch.testing.assert_close(found[0, 0, 11 * band], drop.expand(29), rtol=0, atol=2e-6)
     assert occlusion._followed is not None
     assert occlusion._followed.reason is None
 
 
 def test_a_small_output_beside_a_large_one_is_held_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Off by a hundredth of itself it is off by far less than the large one's rounding."""
-    net, picture = made(), torch.randn(3, *SIZE)
+    net, picture = made(with_a_large_output), torch.randn(3, *SIZE)
     followed = Followed(net, picture)
     assert followed.network is not None
     usual = followed.network.occluded
 
     def off(*args: object) -> object:
         for positions, outputs in usual(*args):  # type: ignore[arg-type]
-            yield positions, outputs * torch.tensor([1.0, 1.01])
+            yield positions, outputs * torch.tensor([1.0, 1.01, 1.0, 1.0, 1.0])
 
     monkeypatch.setattr(followed.network, "occluded", off)
     with pytest.warns(UserWarning, match="gives other numbers"):
@@ -122,13 +99,10 @@ def test_a_small_output_beside_a_large_one_is_held_by_itself(monkeypatch: pytest
 
 def test_an_output_near_zero_by_cancelling_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """It differs by the rounding of what cancels, which is much beside what is left."""
-    torch.manual_seed(0)
-    head = nn.Linear(8, 6)
-    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(1), head).eval()
-    picture = torch.randn(3, *SIZE)
+    net, picture = made(plain), torch.randn(3, *SIZE)
     middle = expected(net, picture)[len(GRID) // 2]
     with torch.no_grad():
-        head.bias[0] -= middle[0]  # now nothing is left of that window's first output
+        net.linear.bias[0] -= middle[0]  # now nothing is left of that window's first output
     followed = Followed(net, picture)
     assert followed.network is not None
     usual = followed.network.occluded
