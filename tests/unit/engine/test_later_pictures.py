@@ -101,7 +101,7 @@ def test_an_output_near_zero_by_cancelling_is_no_fault(monkeypatch: pytest.Monke
     """It differs by the rounding of what cancels, of which nothing was seen where the output was zero altogether."""
     net = made(lambda net, x: torch.relu(plain(net, x)))
     with torch.no_grad():
-        net.linear.bias += 1  # all outputs are above zero
+        net.linear.bias.add_(1)  # all outputs are above zero
         pictures = torch.randn(8, 3, *SIZE).unbind()
         lowest, *_, highest = sorted(pictures, key=lambda picture: float(net(picture[None])[0, 0]))
         net.linear.bias[0] -= expected(net, highest)[len(GRID) // 2, 0] - 1e-6
