@@ -3,7 +3,6 @@
 import fcntl
 import os
 import shutil
-import signal
 import socket
 import sys
 import tempfile
@@ -12,12 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any, Final
 
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
+from service.interrupts import signals_as_interrupts
 from service.server_logs import ServerLogger
 from service.settings import Settings
 from service.store.database import Database
@@ -39,11 +38,12 @@ class StackError(Exception):
 
 @dataclass
 class Stack:
-    """A running service. url: where its API and pages are."""
+    """A running service. url: where its API and pages are. raise_if_asked: as of `signals_as_interrupts`."""
 
     url: str
     state_dir: Path
     settings: Settings
+    raise_if_asked: Callable[[], None]
     parts: dict[str, Part] = field(default_factory=dict)
 
     def dead(self) -> Part | None:
@@ -58,6 +58,7 @@ class Stack:
         database = Database(self.settings.database_url)
         try:
             while True:
+                self.raise_if_asked()
                 for part in self.parts.values():
                     part.put_log_aside()
                     if said := part.start_again_when_due():
@@ -82,7 +83,7 @@ def running_stack(state_dir: Path, port: int = 0, workers: int = 1, **overrides:
         The port or the state folder is in use, or a part did not come up.
     """
     with ExitStack() as cleanup:
-        cleanup.enter_context(_signals_as_interrupts())
+        raise_if_asked = cleanup.enter_context(signals_as_interrupts())
         state_dir = state_dir.resolve()
         _make_private(state_dir)
         cleanup.enter_context(_lock(state_dir))
@@ -97,7 +98,7 @@ def running_stack(state_dir: Path, port: int = 0, workers: int = 1, **overrides:
         config = Settings(**overrides)
         migrate_once(config)
         _take_over(config)
-        stack = Stack(f"http://127.0.0.1:{listener.getsockname()[1]}", state_dir, config)
+        stack = Stack(f"http://127.0.0.1:{listener.getsockname()[1]}", state_dir, config, raise_if_asked)
         cleanup.callback(_stop, stack)
         environment = {**os.environ, **_as_environment(overrides)}
         _start(stack, _BROKER, _broker_command(broker_socket, state_dir), environment)
@@ -211,6 +212,7 @@ def _stop(stack: Stack) -> None:
 def _wait_for(stack: Stack, name: str, ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not ready():
+        stack.raise_if_asked()
         if dead := stack.dead():
             raise StackError(f"{dead.name} did not start; see {dead.log}")
         if time.monotonic() > deadline:
@@ -259,18 +261,3 @@ def _lock(state_dir: Path) -> Iterator[IO[str]]:
         except OSError as error:
             raise StackError(f"another service runs on {state_dir}; choose another --state-dir") from error
         yield lock
-
-
-@contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
-    """SIGTERM and SIGHUP end the block as Ctrl-C does."""
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
