@@ -17,7 +17,8 @@ from service.store.database import Database
 from service.store.workers import worker_prefix
 from workers.activity import Activity
 from workers.consumption import Consumption, PromptConsumer
-from workers.execution import Executor, describe_device
+from workers.device import describe_device
+from workers.execution import Executor
 from workers.heartbeat import Heartbeat
 from workers.watchdog import Watchdog
 

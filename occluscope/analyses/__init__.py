@@ -9,7 +9,7 @@ from functools import cache
 from importlib import import_module
 from typing import cast
 
-from occluscope.analyses.contract import AnalysisSpec, Compute, ComputeLater
+from occluscope.analyses.contract import FIRST, AnalysisSpec, Compute, ComputeLater
 
 
 @cache
@@ -40,3 +40,11 @@ def compute(name: str) -> Compute:
 def compute_later(name: str, stage: str) -> ComputeLater:
     """What computes the units of a later stage of an analysis; imports torch."""
     return cast("ComputeLater", getattr(import_module(f"{__name__}.{name}.compute"), stage))
+
+
+def computation(name: str, stage: str) -> ComputeLater:
+    """What computes the units of any stage of an analysis; imports torch. The first stage's units have the model."""
+    if stage != FIRST:
+        return compute_later(name, stage)
+    first = compute(name)
+    return lambda work, report: first(work.model(), work.pictures, work.params, work.unit, report)

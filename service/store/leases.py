@@ -27,7 +27,8 @@ _LONGEST_LEASES: Final = 2.0  # a lease that runs longer than so many was writte
 class Claim:
     """A worker's right to one unit. fence: the number that every write under it is held against.
 
-    attempts, outages: as of `service.store.tables.Unit`; this claim is counted among the attempts.
+    owner: whose job it is of. attempts, outages: as of `service.store.tables.Unit`; this claim is counted among the
+    attempts.
     """
 
     unit_id: str
@@ -38,6 +39,7 @@ class Claim:
     params: dict[str, Any]
     unit: PlannedUnit
     claimed_at: datetime
+    owner: str = ""
     stage: str = FIRST
     attempts: int = 1
     outages: int = 0
@@ -96,6 +98,7 @@ def claim_unit(session: Session, unit_id: str, worker_id: str, lease_seconds: fl
         params=job.params,
         unit=planned,
         claimed_at=moment,
+        owner=claimed.owner,
         stage=claimed.stage,
         attempts=claimed.attempts,
         outages=claimed.outages,

@@ -21,7 +21,8 @@ from service.store.keys import NOBODY
 from service.store.tables import Artifact, Job, Unit
 from tests.conftest import encode, random_picture
 from workers.activity import Activity
-from workers.execution import _MOST_OUTAGES, Executor
+from workers.endings import MOST_OUTAGES
+from workers.execution import Executor
 from workers.heartbeat import Heartbeat
 
 NOWHERE = "redis://127.0.0.1:9/0"
@@ -124,7 +125,7 @@ def test_a_unit_that_brings_the_database_down_each_time_ends(
     database: Database, job_id: str, executor: Executor
 ) -> None:
     with pictures_given_by(database, "given(content)", ENDS.format(times=1000)):
-        for _ in range(_MOST_OUTAGES + 3):
+        for _ in range(MOST_OUTAGES + 3):
             assert unit_of(database, job_id).state == "queued"
             executor.run()
     assert unit_of(database, job_id).state == "failed"

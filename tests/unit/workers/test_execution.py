@@ -14,6 +14,8 @@ from occluscope import analyses
 from occluscope.analyses.contract import Outcome
 from occluscope.analyses.contract import Unit as PlannedUnit
 from occluscope.errors import OccluscopeError
+from occluscope.models import card
+from occluscope.models.catalogue import SOURCES
 from occluscope.results import Column, Heatmap, Metric, NamedResult, Table
 from service.queue import Queue
 from service.settings import Settings
@@ -25,6 +27,7 @@ from service.store.leases import claim_unit, free_expired_units
 from service.store.tables import Artifact, Job, Unit, Worker
 from tests.conftest import encode, random_picture
 from tests.parts import wait_until
+from tests.unit.models.test_catalogue import OneOwners
 from tests.unit.store.conftest import given
 from workers import memory
 from workers.activity import Activity
@@ -244,6 +247,32 @@ def test_a_broker_that_answers_with_errors_ends_no_announcement_in_an_exception(
     assert run(lambda *_: given(7)).state == "succeeded"
     with database.reading() as session:
         assert session.scalar(text("SELECT count(*) FROM artifacts")) == 2
+
+
+@pytest.mark.parametrize("database", ["sqlite"], indirect=True)
+@pytest.mark.parametrize(("owner", "state"), [("ada", "succeeded"), ("ben", "failed")])
+def test_a_unit_runs_the_model_that_its_owner_has(
+    database: Database, executor: Executor, monkeypatch: pytest.MonkeyPatch, owner: str, state: str
+) -> None:
+    monkeypatch.setattr(
+        "occluscope.models.catalogue.SOURCES",
+        {**SOURCES, "own": OneOwners("ada", card("efficientnet_lite0").model_copy(update={"name": "flowers"}))},
+    )
+    image, _ = add_image(database, encode(random_picture(1)), owner)
+    params = {"window": 112, "stride": 112, "insertion_deletion": False}
+    units = {"flowers": [PlannedUnit((image.id,), steps=4)]}
+    with database.writing() as session:
+        job_id = submit_job(
+            session,
+            analysis="occlusion",
+            params=params,
+            images=[image.id],
+            units=units,
+            request_sha256="0" * 64,
+            owner=owner,
+        ).id
+    executor.run()
+    assert unit_of(database, job_id).state == state
 
 
 @pytest.mark.parametrize("database", ["sqlite"], indirect=True)

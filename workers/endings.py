@@ -1,0 +1,89 @@
+"""How a unit ends, and how each ending is written: all of it or nothing, and only while the claim holds."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Final, Protocol
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.orm import Session
+
+from occluscope.engine.memory import is_out_of_memory
+from occluscope.errors import OccluscopeError, UnitAbortedError
+from service.store.database import is_outage
+from service.store.leases import Claim, give_back_unit
+from service.store.packing import PackedOutcome
+from service.store.units import commit_unit, fail_unit
+
+# Under one unit; after so many its own data may be what brings the database down, and it uses up attempts.
+MOST_OUTAGES: Final = 20
+_LONGEST_REASON: Final = 2000  # characters
+
+
+class Ending(Protocol):
+    """What becomes of a unit. name: as the worker's log has it."""
+
+    name: ClassVar[str]
+
+    def write(self, session: Session, claim: Claim) -> bool:
+        """Write it; false, with nothing written, when the claim is gone."""
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    """The unit is done. outcome: packed before the database's turn, and once, however often it must be written."""
+
+    outcome: PackedOutcome
+    name: ClassVar[str] = "unit succeeded"
+
+    def write(self, session: Session, claim: Claim) -> bool:
+        return commit_unit(session, claim, self.outcome)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """It cannot be done, and is not tried again. reason: for its user; a library's error may have any text."""
+
+    reason: str
+    name: ClassVar[str] = "unit failed"
+
+    def write(self, session: Session, claim: Claim) -> bool:
+        storable = self.reason.replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
+        return fail_unit(session, claim, storable[:_LONGEST_REASON])
+
+
+@dataclass(frozen=True)
+class GivenBack:
+    """It waits again. failed_attempt, outage: as `service.store.leases.give_back_unit` counts them."""
+
+    failed_attempt: bool = False
+    outage: bool = False
+    name: ClassVar[str] = "unit given back"
+
+    def write(self, session: Session, claim: Claim) -> bool:
+        return give_back_unit(session, claim, failed_attempt=self.failed_attempt, outage=self.outage)
+
+
+def ending_after(error: BaseException, claim: Claim, max_attempts: int, *, stopping: bool) -> Ending:
+    """The ending of a unit whose computation raised this. stopping: whether the worker was asked to end."""
+    if isinstance(error, UnitAbortedError):
+        return GivenBack()
+    if isinstance(error, OperationalError | InterfaceError):
+        return _after_database_error(error, claim, max_attempts)
+    if isinstance(error, OccluscopeError):
+        return Failed(str(error))
+    if stopping and not isinstance(error, Exception):  # a signal's, not the model's
+        return GivenBack()
+    if is_out_of_memory(error):
+        return Failed(f"out of memory while running {claim.model or claim.stage}")
+    return Failed(f"internal error ({type(error).__name__}); the worker's log has unit {claim.unit_id}")
+
+
+def _after_database_error(error: OperationalError | InterfaceError, claim: Claim, max_attempts: int) -> Ending:
+    """A database that was away is no fault of the unit's, within reason."""
+    if is_outage(error) and claim.outages < MOST_OUTAGES:
+        return GivenBack(outage=True)
+    if claim.attempts < max_attempts:
+        return GivenBack(failed_attempt=True)
+    kind = type(error.orig).__name__
+    return Failed(
+        f"the database failed {claim.attempts} times under it ({kind}); the worker's log has unit {claim.unit_id}"
+    )

@@ -1,0 +1,72 @@
+"""What a unit reports while it is computed: its progress, and previews of its results."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from occluscope.errors import UnitAbortedError
+from occluscope.results import NamedResult
+from service.settings import Settings
+from service.store.database import Database
+from service.store.leases import Claim
+from service.store.packing import PackedResult, pack_results
+from service.store.units import report_progress
+from workers.activity import Activity
+
+Preview = Callable[[], list[NamedResult]]
+_log = structlog.get_logger(__name__)
+
+
+class UnitReport:
+    """Writes a unit's progress now and then, and ends its computation when it is no longer wanted.
+
+    lost: set once the claim is gone. stopping: set when the worker was asked to end.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        config: Settings,
+        claim: Claim,
+        activity: Activity,
+        *,
+        lost: threading.Event,
+        stopping: threading.Event,
+    ) -> None:
+        self._activity = activity
+        self._database = database
+        self._interval = config.progress_seconds
+        self._claim = claim
+        self._lost = lost
+        self._stopping = stopping
+        self._preview_interval = config.preview_seconds
+        self._written = self._previewed = 0.0
+
+    def __call__(self, steps_done: int, preview: Preview | None = None, /) -> None:
+        if self._stopping.is_set():
+            raise UnitAbortedError("the worker stops")
+        self._activity.stir()
+        moment = time.monotonic()
+        if moment - self._written >= self._interval:
+            self._written = moment
+            self._write(steps_done, self._shown(preview, moment))
+        if self._lost.is_set():
+            raise UnitAbortedError("the claim is gone")
+
+    def _shown(self, preview: Preview | None, moment: float) -> list[PackedResult]:
+        """The preview, if it is time for a new one; packed here, before the database's turn."""
+        if preview is None or moment - self._previewed < self._preview_interval:
+            return []
+        self._previewed = moment
+        return pack_results(preview())
+
+    def _write(self, steps_done: int, previews: list[PackedResult]) -> None:
+        try:
+            with self._database.writing() as session:
+                if not report_progress(session, self._claim, steps_done, previews):
+                    self._lost.set()
+        except SQLAlchemyError as error:  # the unit itself is well; its commit will wait for the database
+            _log.warning("progress not written", error=str(error))
