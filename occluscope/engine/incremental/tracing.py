@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
-from torchvision.models import shufflenetv2
 
 from occluscope.engine.incremental.rules import builders  # noqa: F401 - registers the rules
 from occluscope.engine.incremental.rules.pooling import GlobalMean
@@ -23,7 +23,8 @@ class _Tracer(fx.Tracer):
     """Keeps whole what a rule knows, and torch's own layers."""
 
     def __init__(self) -> None:
-        super().__init__(autowrap_functions=(shufflenetv2.channel_shuffle,))
+        shufflenet = sys.modules.get("torchvision.models.shufflenetv2")  # imported by whoever made such a model
+        super().__init__(autowrap_functions=(shufflenet.channel_shuffle,) if shufflenet else ())
         self.outputs: dict[str, fx.Node] = {}  # what each module gave when it last ran, by the module's name
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:

@@ -10,8 +10,6 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.utils import _pair
-from torchvision.models import shufflenetv2
-from torchvision.ops import stochastic_depth
 
 from occluscope.engine.incremental.kernels import Activation
 from occluscope.engine.incremental.rules.affine import Affine
@@ -19,10 +17,13 @@ from occluscope.engine.incremental.rules.convolution import Convolution
 from occluscope.engine.incremental.rules.pointwise import Pointwise
 from occluscope.engine.incremental.rules.pooling import AdaptiveAverage, AveragePool, GlobalMean, MaxPool
 from occluscope.engine.incremental.rules.reshaping import Padding, Same, Shape
-from occluscope.engine.incremental.rules.table import Call, Translation, rule, without_in_place
+from occluscope.engine.incremental.rules.table import Call, Translation, full_name, rule, without_in_place
 
 _NCHW_TO_NHWC: Final = (0, 2, 3, 1)
 _NHWC_TO_NCHW: Final = (0, 3, 1, 2)
+# Named, not imported: a second that every worker would take to start, whatever its models are.
+_CHANNEL_SHUFFLE: Final = "torchvision.models.shufflenetv2.channel_shuffle"
+_STOCHASTIC_DEPTH: Final = "torchvision.ops.stochastic_depth.stochastic_depth"
 
 # Functions of each number by itself; inplace is never used, since a map may be read again.
 _ACTIVATION_MODULES: Final = (
@@ -131,15 +132,13 @@ def _activation_function(call: Call) -> Translation | None:
     return Pointwise(lambda x: target(x, *rest, **settings)), [call.args[0]]
 
 
-@rule(nn.Identity, nn.Dropout, nn.Dropout2d, functional.dropout, functional.dropout2d, stochastic_depth, "contiguous")
+@rule(nn.Identity, nn.Dropout, nn.Dropout2d, functional.dropout, functional.dropout2d, _STOCHASTIC_DEPTH, "contiguous")
 def _same(call: Call) -> Translation | None:
-    if (
-        call.target in (functional.dropout, functional.dropout2d, stochastic_depth)
-        and (
-            call.bind("input", "p", *(("mode",) if call.target is stochastic_depth else ()), "training", training=True)
-        )["training"]
-    ):
-        return None
+    drops_paths = full_name(call.target) == _STOCHASTIC_DEPTH
+    if drops_paths or call.target in (functional.dropout, functional.dropout2d):
+        names = ("input", "p", "mode", "training") if drops_paths else ("input", "p", "training")
+        if call.bind(*names, training=True)["training"]:
+            return None
     return Same(), [call.args[0]]
 
 
@@ -196,7 +195,7 @@ def _restore_channel(call: Call) -> Translation | None:
     return (Same(), [source]) if restores else None
 
 
-@rule(shufflenetv2.channel_shuffle)
+@rule(_CHANNEL_SHUFFLE)
 def _shuffle(call: Call) -> Translation | None:
     groups = call.args[1]
     return Pointwise(lambda x: functional.channel_shuffle(x, groups), layouts=("nchw",)), [call.args[0]]

@@ -45,6 +45,7 @@ RULES: Final[dict[Any, Builder]] = {}
 def rule(*targets: Any) -> Callable[[Builder], Builder]:
     """Register a builder for module classes, functions or methods' names.
 
+    A function of a package that is slow to import may be named instead: ``"package.module.function"``.
     The builder gives an operation and the nodes it takes, or None where the call is of no form it knows; then
     the call runs as it is, on whole values: always exact, only not faster.
     """
@@ -61,10 +62,16 @@ def translate(call: Call) -> Translation | None:
     """The operation for a call, if a rule knows it."""
     key = type(call.target) if isinstance(call.target, nn.Module) else call.target
     try:
-        builder = RULES.get(key)
+        builder = RULES.get(key) or RULES.get(full_name(key))
     except TypeError:  # a target that cannot be looked up
         return None
     return builder(call) if builder else None
+
+
+def full_name(function: Any) -> str | None:
+    """The module and the name of a function, as ``"package.module.function"``; None for what has no such name."""
+    module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    return f"{module}.{name}" if module and name else None
 
 
 def without_in_place(module: nn.Module) -> nn.Module:
