@@ -7,7 +7,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help install demo up test test-fast soak memory bench check docs figures format cards constraints clean
+.PHONY: help install demo up test test-fast test-long soak memory bench check docs figures format cards constraints clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,15 +27,20 @@ up: $(INSTALLED) ## start the service on this machine and leave it running, with
 	@$(BIN)/occluscope up
 
 # glibc keeps freed activations, as `occluscope worker` has it: the tests run the model twice as fast;
-# two files of tests run at once, so each process takes one thread
-test test-fast: export MALLOC_MMAP_THRESHOLD_ = 1073741824
-test test-fast: export MALLOC_TRIM_THRESHOLD_ = 2147483648
-test test-fast: export OMP_NUM_THREADS ?= 1
-test: $(INSTALLED) ## run every test, two files of them at once
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# several files of tests run at once, so each process takes one thread; one more than there are cores, since many wait
+PYTEST := $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+test test-fast test-long: export MALLOC_MMAP_THRESHOLD_ = 1073741824
+test test-fast test-long: export MALLOC_TRIM_THRESHOLD_ = 2147483648
+test test-fast test-long: export OMP_NUM_THREADS ?= 1
+test: $(INSTALLED) ## run every test, and say which lines none of them ran
+	$(PYTEST) --cov --cov-report=term
 
 test-fast: $(INSTALLED) ## run the tests that start no service and compute for seconds at most
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m fast
+	$(PYTEST) -m fast
+
+test-long: export OCCLUSCOPE_TESTS = long
+test-long: $(INSTALLED) ## run every test with many more examples: each architecture of torchvision, thousands of requests
+	$(PYTEST)
 
 SOAK ?= --seed 1 --faults 100 --jobs 150
 soak: $(INSTALLED) ## random faults while jobs run, and what came of the jobs; SOAK="--seed 2 --database postgresql …"

@@ -22,26 +22,38 @@ from service.store.database import Database
 from service.store.keys import add_key
 from service.store.migrate import migrate
 from service.store.tables import Base
+from tests.effort import LONG
 from tests.postgres import postgres_server
 
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 TESTS = Path(__file__).parent
-MARKERS = {  # of every test in the folder
-    "unit": ("fast",),
-    "conformance": (),
-    "integration": ("servers",),
-    "browser": ("servers", "browser"),
+# Of every test in the folder. Those that take longest come first, so that no process ends long after the others.
+MARKERS = {
     "faults": ("servers", "faults"),
+    "integration": ("servers",),
+    "conformance": (),
+    "browser": ("servers", "browser"),
+    "unit": ("fast",),
 }
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder; one that is marked `slow` is not `fast`."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test by its folder; one that is marked `slow` is not `fast`. Order the folders.
+
+    A test that is marked `long` is left out but for the long run.
+    """
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        for marker in MARKERS[folder]:
+        for marker in MARKERS[_folder(item)]:
             if marker != "fast" or item.get_closest_marker("slow") is None:
                 item.add_marker(marker)
+    if not LONG and (left_out := [item for item in items if item.get_closest_marker("long")]):
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
+    items.sort(key=lambda item: list(MARKERS).index(_folder(item)))
+
+
+def _folder(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0]
 
 
 @pytest.fixture(scope="session")

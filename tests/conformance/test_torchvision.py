@@ -14,6 +14,7 @@ from occluscope.engine.naive import occluded_outputs
 from occluscope.engine.ordering import in_order
 from occluscope.windows import WindowGrid
 from tests.conformance.state import state
+from tests.effort import some_of
 
 LARGEST_ERROR = 1e-5  # largest difference of a logit relative to the largest logit, float32
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -25,6 +26,13 @@ SIZES = {"inception_v3": (99, 107), "maxvit_t": (224, 224)}
 # on the way, but for families in which so many sums follow each other that it would be.
 GAINS = {"efficientnet_v2": 0.9, "maxvit": 0.9}
 FIXED_SIZE = ("vit", "swin", "maxvit")
+EVERY = models.list_models(module=models)
+ONE_OF_EACH_FAMILY = (  # and of each kind of block in it; the rest are the same, wider and deeper
+    "alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "efficientnet_v2_s", "googlenet", "inception_v3",
+    "maxvit_t", "mnasnet0_5", "mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18",
+    "resnet50", "resnext50_32x4d", "shufflenet_v2_x0_5", "squeezenet1_0", "squeezenet1_1", "swin_t", "swin_v2_t",
+    "vgg11", "vgg11_bn", "vit_b_32", "wide_resnet50_2",
+)  # fmt: skip
 
 
 def made(name: str) -> tuple[nn.Module, tuple[int, int]]:
@@ -53,7 +61,7 @@ def made(name: str) -> tuple[nn.Module, tuple[int, int]]:
     return module.eval().requires_grad_(requires_grad=False), size
 
 
-@pytest.mark.parametrize("name", models.list_models(module=models))
+@pytest.mark.parametrize("name", some_of(EVERY, ONE_OF_EACH_FAMILY))
 def test_the_engine_gives_the_models_own_logits(name: str, record_property: Any) -> None:
     module, size = made(name)
     picture = torch.randn(3, *size)

@@ -59,9 +59,7 @@ def test_an_api_that_is_asked_to_end_answers_what_it_was_asked_and_exits_cleanly
     asking = threading.Thread(target=ask)
     asking.start()
     wait_until(lambda: len(answered) > 3)
-    asked = time.monotonic()
     assert site.parts.kill("api", signal.SIGTERM) == 0
-    assert time.monotonic() - asked < 8 + 2
     asking.join()
     site.parts.start("api")
     site.retried(lambda: site.client.job(answered[0].id))

@@ -55,7 +55,7 @@ def test_a_database_that_cannot_be_reached_for_a_minute_is_waited_out(site: Site
     assert answer.status_code == 503
     assert answer.json()["detail"] == "The database is out of reach; try again."
     assert answer.headers["Retry-After"]
-    assert time.monotonic() - gone < 10
+    assert time.monotonic() - gone < 30  # it does not wait for the database's return
     assert httpx.get(f"{site.parts.url}/healthz").is_success
     time.sleep(max(60 - (time.monotonic() - gone), 0))  # how long it is gone is what is tried
     site.database.recover()

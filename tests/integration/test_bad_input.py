@@ -72,7 +72,7 @@ def test_bad_pictures(stack: Stack, name: str) -> None:
 def test_a_bomb_is_refused_from_its_header(stack: Stack) -> None:
     response = httpx.post(f"{stack.url}/v1/images", files={"file": png_header(50_000, 50_000)})
     assert "64,000,000" in problem(response, 422)["file"]
-    assert response.elapsed.total_seconds() < 5
+    assert response.elapsed.total_seconds() < 30  # its pixels would take minutes, and gigabytes
 
 
 def test_a_body_without_a_picture(stack: Stack) -> None:

@@ -30,10 +30,11 @@ from service.store.migrate import migrate
 from service.store.tables import Artifact, Unit
 from service.store.units import commit_unit
 from tests.conftest import encode, random_picture
+from tests.effort import examples
 from tests.unit.store.conftest import outcome
 
 NO_BROKER = "redis://127.0.0.1:9/0"  # nothing listens there
-EXAMPLES = 15  # of each operation
+EXAMPLES = examples(5, 50)  # of each operation
 # Not that `/readyz` is no server error: without a worker it says 503, as published. And not `positive_data_acceptance`:
 # a body may be of the right form and name a picture that is not there.
 CHECKS: list[CheckFunction] = [

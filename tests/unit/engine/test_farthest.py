@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from occluscope.engine.adaptive import Refinement, approximate, coarse_windows
 from occluscope.engine.farthest import farthest
+from tests.effort import examples
 
 
 def by_comparing_all(done: np.ndarray, weight: np.ndarray, count: int) -> list[int]:
@@ -21,7 +22,7 @@ def by_comparing_all(done: np.ndarray, weight: np.ndarray, count: int) -> list[i
     return chosen
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(30, 600), deadline=None)
 @given(
     shape=st.tuples(st.integers(1, 9), st.integers(1, 9)),
     share=st.floats(0.02, 0.6),

@@ -19,6 +19,7 @@ from occluscope.engine.incremental.steps import Native
 from occluscope.engine.incremental.tracing import UntraceableError, trace
 from occluscope.engine.ordering import in_order
 from occluscope.windows import WindowGrid
+from tests.effort import examples
 
 CHANNELS = 8
 ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.GELU, nn.Hardswish, nn.Sigmoid, nn.LeakyReLU, nn.Identity)
@@ -181,7 +182,7 @@ def relative_error(got: Tensor, expected: Tensor) -> float:
     return float((got - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(50, 1000), deadline=None, suppress_health_check=list(HealthCheck))
 @given(cases())
 def test_random_networks_and_geometries_are_exact(case: tuple[nn.Module, tuple[int, int], WindowGrid]) -> None:
     module, size, grid = case
