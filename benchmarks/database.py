@@ -23,8 +23,6 @@ from sqlalchemy import insert, select, text
 from benchmarks.writing import write
 from service.app import create_app
 from service.queue import MOST_MESSAGES, Queue
-from service.reconcile import Reconciler
-from service.retention import delete_what_is_over
 from service.settings import Settings
 from service.store.database import Database, now
 from service.store.images import add_image
@@ -33,6 +31,8 @@ from service.store.leases import claim_unit, next_expiry
 from service.store.migrate import migrate
 from service.store.scheduling import count_waiting, due_unit
 from service.store.tables import Artifact, Base, Job, JobImage, Metric, Owner, Stage, Unit, new_id
+from service.upkeep.reconcile import Reconciler
+from service.upkeep.retention import delete_what_is_over
 from tests.conftest import encode, random_picture
 
 RESULTS: Final = Path(__file__).parent / "results" / "database.json"

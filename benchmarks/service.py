@@ -25,7 +25,7 @@ from occluscope.client import Client, Job
 from occluscope.models import card
 from occluscope.models.loading import LoadedModel, load
 from occluscope.pictures import decode
-from service.stack import running_stack
+from service.running.stack import running_stack
 from tests.conftest import encode, random_picture
 from tests.parts import consumers, wait_until
 

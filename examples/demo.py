@@ -18,7 +18,7 @@ from skimage import data
 from occluscope.client import Client, Job, Results
 from occluscope.report import Chapter, write_report
 from service.cli.asking import wait_with_progress
-from service.stack import StackError, running_stack
+from service.running.stack import StackError, running_stack
 
 MODEL: Final = "efficientnet_lite0"
 SIBLING: Final = "efficientnet_lite1"

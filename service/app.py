@@ -15,8 +15,8 @@ from service.api.context import KEY, Context, context
 from service.api.document import completed
 from service.api.problems import Problem, invalid, invalid_request, not_found, problem, register
 from service.keyring import Keyring
-from service.logs import configure_logs
 from service.queue import Announcer, Queue
+from service.running.logs import configure_logs
 from service.settings import Settings, settings
 from service.store.database import Database
 from service.web import pages

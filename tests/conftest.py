@@ -17,7 +17,7 @@ from sqlalchemy import text
 from occluscope.client import Client
 from occluscope.models import card
 from occluscope.models.loading import LoadedModel, load
-from service.stack import Stack, running_stack
+from service.running.stack import Stack, running_stack
 from service.store.database import Database
 from service.store.keys import add_key
 from service.store.migrate import migrate

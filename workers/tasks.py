@@ -10,8 +10,8 @@ import torch
 from celery import signals
 
 from occluscope.models.loading import best_device
-from service.logs import configure_logs
 from service.queue import RUN_UNIT, Queue, celery_app
+from service.running.logs import configure_logs
 from service.settings import settings
 from service.store.database import Database
 from service.store.workers import worker_prefix

@@ -15,11 +15,11 @@ from occluscope import analyses, models
 from occluscope.analyses.contract import AnalysisSpec, ImageRef, Parameters, Unit
 from occluscope.errors import FieldError, InvalidInputError
 from occluscope.models import ModelCard
-from service.addresses import Allowance, ForbiddenAddressError
 from service.api.context import Strict
-from service.lookup import checked_url
 from service.settings import Settings
 from service.store.tables import Image, ImageOwner
+from service.webhooks.addresses import Allowance, ForbiddenAddressError
+from service.webhooks.lookup import checked_url
 
 KnownImages = Callable[[Iterable[str]], dict[str, ImageRef]]  # of these ids those that their owner has uploaded
 

@@ -1,6 +1,6 @@
 """The command line: ``occluscope``."""
 
-from service.interrupts import ctrl_c_ends_at_once
+from service.running.interrupts import ctrl_c_ends_at_once
 
 with ctrl_c_ends_at_once():
     from service.cli.commands import app

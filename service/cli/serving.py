@@ -12,12 +12,9 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.cli.consoles import console, errors
-from service.deliver import Deliverer
-from service.logs import configure_logs
 from service.queue import Queue
-from service.reconcile import Reconciler
-from service.settings import settings
-from service.stack import (
+from service.running.logs import configure_logs
+from service.running.stack import (
     StackError,
     api_command,
     migrate_once,
@@ -25,8 +22,11 @@ from service.stack import (
     worker_command,
     worker_environment,
 )
+from service.settings import settings
 from service.store.database import Database
 from service.store.keys import owners_by_key
+from service.upkeep.reconcile import Reconciler
+from service.webhooks.deliver import Deliverer
 
 KeepDays = Annotated[
     float | None, typer.Option(min=0, help="Delete jobs with their results so many days after they ended.")

@@ -9,7 +9,7 @@ from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from occluscope.client import Client
-from service.stack import Stack
+from service.running.stack import Stack
 from tests.conftest import Keyed, encode, random_picture
 
 CHROMIUM = shutil.which("chromium")

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from occluscope.client import Client
-from service.stack import Stack
+from service.running.stack import Stack
 from service.store.database import Database
 from service.store.tables import Base
 from tests.conftest import encode, random_picture

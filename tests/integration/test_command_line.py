@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from service.stack import Stack
+from service.running.stack import Stack
 from tests.conftest import encode, random_picture
 from tests.parts import COMMAND
 

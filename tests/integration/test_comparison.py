@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from occluscope.client import ApiError, Client, Job
 from service.cli import app
-from service.stack import Stack
+from service.running.stack import Stack
 from tests.conftest import encode
 
 MODELS = ["efficientnet_lite0", "efficientnet_lite1"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from occluscope.client import ApiError, Client
-from service.stack import Stack
+from service.running.stack import Stack
 from tests.conftest import encode
 from tests.unit.analyses.test_correspondence import COCO, FACE, faces
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from occluscope.client import ApiError, Client
-from service.stack import Stack
+from service.running.stack import Stack
 from tests.conftest import encode
 from tests.parts import COMMAND
 

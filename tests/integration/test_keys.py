@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from occluscope.client import ApiError, Client, Job
-from service.stack import Stack, running_stack
+from service.running.stack import Stack, running_stack
 from service.store.database import Database
 from service.store.migrate import migrate
 from tests.conftest import Keyed, encode, random_picture

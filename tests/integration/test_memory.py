@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from occluscope.client import Client
-from service.stack import Stack, running_stack
+from service.running.stack import Stack, running_stack
 from tests.conftest import encode
 from tests.parts import wait_until
 

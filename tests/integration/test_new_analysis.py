@@ -8,7 +8,7 @@ import pytest
 import occluscope
 from occluscope import analyses
 from occluscope.client import Client
-from service.stack import running_stack
+from service.running.stack import running_stack
 from tests.conftest import encode, random_picture
 
 SPEC = '''

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from occluscope.client import Client
-from service.stack import Stack
+from service.running.stack import Stack
 from tests.conftest import encode, random_picture
 from tests.parts import free_port, wait_until
 

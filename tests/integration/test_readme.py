@@ -15,7 +15,7 @@ from PIL import Image
 
 from occluscope.analyses.contract import ImageRef
 from occluscope.models.loading import LoadedModel
-from service.stack import Stack
+from service.running.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 README = "README.md"

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from occluscope.client import Client, Job
-from service.stack import Stack, running_stack
+from service.running.stack import Stack, running_stack
 from service.store.database import Database
 from service.store.tables import Unit
 from tests.conftest import encode, random_picture

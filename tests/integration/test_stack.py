@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from occluscope.client import Client
-from service.stack import Stack, StackError, running_stack
+from service.running.stack import Stack, StackError, running_stack
 from tests.conftest import encode, random_picture
 from tests.parts import COMMAND, is_ready, wait_until
 

@@ -17,7 +17,7 @@ from occluscope.analyses.contract import ImageRef
 from occluscope.client import ApiError, Artifact, Client, Job, Results, UnreachableError
 from occluscope.models.loading import LoadedModel
 from occluscope.results import Heatmap
-from service.stack import Stack
+from service.running.stack import Stack
 from service.store.database import Database
 from service.store.tables import Artifact as ArtifactRow
 from tests.conftest import encode, random_picture

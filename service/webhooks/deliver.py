@@ -13,12 +13,12 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.addresses import Allowance
-from service.places import Places
-from service.sending import ATTEMPT_SECONDS, Sender, Sent
 from service.settings import Settings
 from service.store.database import Database
 from service.store.deliveries import Due, claim_deliveries, note_delivered, note_refused, owners_due, webhook_secret
+from service.webhooks.addresses import Allowance
+from service.webhooks.places import Places
+from service.webhooks.sending import ATTEMPT_SECONDS, Sender, Sent
 
 PLACES: Final = 64  # attempts at once
 PLACES_OF_ONE_OWNER: Final = 16

@@ -5,7 +5,6 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import func, select, update
 
-from service.retention import delete_what_is_over, stored_bytes
 from service.settings import Settings
 from service.store.database import Database, now
 from service.store.images import add_image
@@ -14,6 +13,7 @@ from service.store.keys import NOBODY
 from service.store.leases import claim_unit
 from service.store.tables import Artifact, Base, Image, Job, Unit
 from service.store.units import commit_unit
+from service.upkeep.retention import delete_what_is_over, stored_bytes
 from tests.conftest import encode, random_picture
 from tests.unit.store.conftest import SubmitUnits, outcome, submit
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.supervision import Part, stop
+from service.running.supervision import Part, stop
 from tests.parts import wait_until
 
 LARGEST_BYTES = 100_000

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.places import Places
+from service.webhooks.places import Places
 
 
 def taken(places: Places, *waiting: str) -> dict[str, int]:

@@ -10,12 +10,12 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.queue import MOST_MESSAGES, Queue
-from service.retention import delete_what_is_over
 from service.settings import Settings
 from service.store.database import Database, clock
 from service.store.leases import Freed, free_expired_units, next_expiry
 from service.store.scheduling import count_waiting
 from service.store.workers import forget_silent_workers
+from service.upkeep.retention import delete_what_is_over
 
 _SILENT_HEARTBEATS: Final = 20  # after which a worker's row is dropped
 _RETENTION_SECONDS: Final = 60.0  # between two looks for what is to be deleted

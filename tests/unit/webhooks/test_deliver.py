@@ -17,12 +17,12 @@ import pytest
 from sqlalchemy import select, update
 from standardwebhooks import Webhook
 
-from service.deliver import PLACES_OF_ONE_OWNER, Deliverer
 from service.settings import Settings
 from service.store.database import Database, clock
 from service.store.deliveries import claim_deliveries, deliveries_by_state, delivery_of, note_delivered, webhook_secret
 from service.store.ending import cancel_job
 from service.store.tables import Delivery, Job
+from service.webhooks.deliver import PLACES_OF_ONE_OWNER, Deliverer
 from tests.parts import free_port, wait_until
 from tests.receiver import Receiver
 from tests.unit.store.conftest import SubmitUnits, submit
@@ -197,7 +197,7 @@ def test_nobody_there_is_an_attempt(database: Database, submit: SubmitUnits) -> 
 def test_a_receiver_that_does_not_answer_holds_up_no_other(
     database: Database, submit: SubmitUnits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.sending.ATTEMPT_SECONDS", 0.5)
+    monkeypatch.setattr("service.webhooks.sending.ATTEMPT_SECONDS", 0.5)
     with Receiver(seconds=2) as slow, Receiver() as quick:
         late, soon = ended(database, submit, slow.url), ended(database, submit, quick.url)
         assert Deliverer(database, CONFIG).deliver_due() == 2
@@ -231,7 +231,7 @@ def test_a_deliverer_that_died_is_replaced_and_writes_nothing_late(database: Dat
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Attempts that do not end while a test lasts."""
-    monkeypatch.setattr("service.sending.ATTEMPT_SECONDS", 600.0)
+    monkeypatch.setattr("service.webhooks.sending.ATTEMPT_SECONDS", 600.0)
 
 
 def attempts_of(database: Database, owner: str) -> tuple[int, int]:
@@ -270,7 +270,7 @@ def test_so_many_such_owners_leave_a_place_for_another(database: Database, submi
 def test_a_place_that_becomes_free_is_taken_at_once(database: Database, submit: SubmitUnits) -> None:
     """More deliveries of one owner than places end in one go, with one silent receiver among them."""
     with silent_receivers(1) as (silent,), Receiver() as receiver, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("service.sending.ATTEMPT_SECONDS", 600.0)
+        patch.setattr("service.webhooks.sending.ATTEMPT_SECONDS", 600.0)
         late = ended(database, submit, silent)
         jobs = [ended(database, submit, receiver.url) for _ in range(3 * PLACES_OF_ONE_OWNER)]
         with running(Deliverer(database, CONFIG)):
@@ -282,7 +282,7 @@ def test_an_answer_that_comes_letter_by_letter_is_none_in_time(
     database: Database, submit: SubmitUnits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit holds for all of an attempt, not for each read."""
-    monkeypatch.setattr("service.sending.ATTEMPT_SECONDS", 0.5)
+    monkeypatch.setattr("service.webhooks.sending.ATTEMPT_SECONDS", 0.5)
     with speaker(b"HTTP/1.1 200 OK\r\nx: ", b"x") as url:
         job_id = ended(database, submit, url)
         assert Deliverer(database, CONFIG).deliver_due() == 1

@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import update
 
 from service.queue import Queue
-from service.reconcile import Reconciler, _Watch
 from service.settings import Settings
 from service.store.database import Database, clock
 from service.store.leases import claim_unit
 from service.store.tables import Unit
+from service.upkeep.reconcile import Reconciler, _Watch
 from tests.parts import BROKERS, free_port, wait_until
 from tests.unit.store.conftest import SubmitUnits, submit
 from workers.activity import Activity

@@ -12,8 +12,8 @@ from typing import Final, Self
 
 import httpx
 
-from service.networks import is_globally_reachable
 from service.settings import Settings
+from service.webhooks.networks import is_globally_reachable
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 

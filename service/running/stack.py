@@ -16,14 +16,14 @@ from typing import IO, Any, Final
 import httpx
 from sqlalchemy.exc import SQLAlchemyError
 
-from service.interrupts import signals_as_interrupts
-from service.server_logs import ServerLogger
+from service.running.interrupts import signals_as_interrupts
+from service.running.server_logs import ServerLogger
+from service.running.supervision import Part, private, stop
 from service.settings import Settings
 from service.store.database import Database
 from service.store.leases import end_leases_of
 from service.store.migrate import migrate
 from service.store.workers import worker_prefix
-from service.supervision import Part, private, stop
 
 START_SECONDS: Final = 90.0  # a worker imports torch before it says that it is there
 _GRACE_SECONDS: Final = 2.0  # on top of what a part takes to drain, before it is killed

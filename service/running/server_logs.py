@@ -4,7 +4,7 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from service.logs import configure_logs
+from service.running.logs import configure_logs
 
 
 class ServerLogger(Logger):  # type: ignore[misc]

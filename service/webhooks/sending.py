@@ -17,7 +17,8 @@ import structlog
 from standardwebhooks import Webhook
 
 from occluscope import __version__
-from service.addresses import (
+from service.store.deliveries import Due
+from service.webhooks.addresses import (
     Allowance,
     ForbiddenAddressError,
     UnknownAddressError,
@@ -25,8 +26,7 @@ from service.addresses import (
     host_of,
     parse_url,
 )
-from service.lookup import begin_look_up
-from service.store.deliveries import Due
+from service.webhooks.lookup import begin_look_up
 
 ATTEMPT_SECONDS: Final = 10.0  # from looking up the name to the last of the answer's headers, all together
 _REASON_LETTERS: Final = 300  # of what went wrong; a receiver has its words in it

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from service.interrupts import signals_as_interrupts
+from service.running.interrupts import signals_as_interrupts
 
 
 class Finalised:
@@ -41,7 +41,7 @@ def test_a_signal_raises_at_once_otherwise() -> None:
 def test_ctrl_c_while_modules_are_imported_ends_the_process_unless_it_is_ignored(start: str, status: int) -> None:
     code = (
         f"import signal; signal.signal(signal.SIGINT, signal.{start})\n"
-        "from service.interrupts import ctrl_c_ends_at_once\n"
+        "from service.running.interrupts import ctrl_c_ends_at_once\n"
         "class Finalised:\n    def __del__(self): signal.raise_signal(signal.SIGINT)\n"
         "with ctrl_c_ends_at_once():\n    Finalised()\n"
     )

@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.addresses import Allowance, ForbiddenAddressError, UnknownAddressError, check_addresses, parse_url, port_of
-from service.lookup import begin_look_up, checked_url
-from service.networks import is_globally_reachable
+from service.webhooks.addresses import (
+    Allowance,
+    ForbiddenAddressError,
+    UnknownAddressError,
+    check_addresses,
+    parse_url,
+    port_of,
+)
+from service.webhooks.lookup import begin_look_up, checked_url
+from service.webhooks.networks import is_globally_reachable
 
 NONE = Allowance()
 LOOPBACK = Allowance(hosts=["127.0.0.1"])
@@ -157,7 +164,7 @@ def silent_name_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise socket.gaierror(socket.EAI_AGAIN, "timed out")
 
     monkeypatch.setattr(socket, "getaddrinfo", silent)
-    monkeypatch.setattr("service.lookup._SUBMISSION_SECONDS", 0.01)
+    monkeypatch.setattr("service.webhooks.lookup._SUBMISSION_SECONDS", 0.01)
     yield
     ended.set()
     for thread in threading.enumerate():

@@ -11,7 +11,7 @@ from typing import Final
 
 import httpx
 
-from service.addresses import (
+from service.webhooks.addresses import (
     Allowance,
     ForbiddenAddressError,
     UnknownAddressError,

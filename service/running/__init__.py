@@ -1,0 +1,1 @@
+"""Running the service's processes: started, watched over, ended, and their log lines."""

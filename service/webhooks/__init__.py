@@ -1,0 +1,1 @@
+"""Webhooks: what addresses may be called, and the deliverer that notifies them."""
