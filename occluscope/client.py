@@ -10,26 +10,57 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final, Self, TypeVar
 from uuid import uuid4
 
 import httpx
-from pydantic import BaseModel, BeforeValidator, PlainSerializer
+from pydantic import BaseModel, ValidationError
 
+from occluscope import __version__
+from occluscope.analyses.contract import field_errors
 from occluscope.errors import FieldError, OccluscopeError
-from occluscope.results.variant import ONLY, Variant
+from occluscope.wire import (
+    AnalysisList,
+    Artifact,
+    Image,
+    Job,
+    JobList,
+    Metric,
+    ModelDetail,
+    ModelList,
+    Problem,
+    Progress,
+    Results,
+    ResultsPage,
+    Webhook,
+    WebhookSecret,
+)
+
+__all__ = [
+    "DEFAULT_URL",
+    "ApiError",
+    "Artifact",
+    "Client",
+    "Image",
+    "Job",
+    "Metric",
+    "Progress",
+    "Results",
+    "UnexpectedAnswerError",
+    "UnreachableError",
+    "Webhook",
+]
+
+Read = TypeVar("Read", bound=BaseModel)
 
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _FIRST_POLL_SECONDS: Final = 0.1
 _LONGEST_POLL_SECONDS: Final = 1.0
 _MOST_TRIES: Final = 5  # of what the service has no room for just now
 _LONGEST_RETRY_SECONDS: Final = 30.0
-
-
-WireVariant = Annotated[Variant, BeforeValidator(Variant.from_json), PlainSerializer(Variant.to_json)]
+_SHOWN_ERRORS: Final = 5  # fields of an answer that is not understood
 
 
 class ApiError(OccluscopeError):
@@ -46,105 +77,8 @@ class UnreachableError(OccluscopeError):
     """No service answers at the address."""
 
 
-class Image(BaseModel):
-    """A stored picture. width, height: pixels, upright."""
-
-    id: str
-    sha256: str
-    format: str
-    width: int
-    height: int
-
-
-class Progress(BaseModel):
-    """Steps done and to do. eta_seconds: estimated time left, none while nothing is known."""
-
-    done: int
-    total: int
-    eta_seconds: float | None
-
-
-class Webhook(BaseModel):
-    """Whom a job's end is told, and how that went.
-
-    state: ``waiting``, ``delivered`` or ``given_up``, none before the job's end.
-    status, error: of the last attempt. next_at: when it is tried again.
-    """
-
-    url: str
-    state: str | None
-    attempts: int
-    status: int | None
-    error: str | None
-    next_at: datetime | None
-    delivered_at: datetime | None
-
-
-class Job(BaseModel):
-    """A job as it was when it was asked for. models: all that it runs; model: the first of them."""
-
-    id: str
-    analysis: str
-    model: str
-    models: list[str]
-    params: dict[str, Any]
-    priority: str = "batch"
-    state: str
-    progress: Progress
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    error: str | None
-    results_version: int = 0
-    images: list[str] = []
-    webhook: Webhook | None = None
-
-    @property
-    def ended(self) -> bool:
-        """Whether its state will not change any more."""
-        return self.state in ("succeeded", "failed", "cancelled")
-
-
-class Metric(BaseModel):
-    """A number. variant: which of several of this name; image: id of the picture it belongs to, if to one.
-
-    model: that gave it.
-    """
-
-    name: str
-    model: str
-    variant: WireVariant = ONLY
-    value: float
-    unit: str | None
-    image: str | None
-
-
-class Artifact(BaseModel):
-    """A result to be downloaded.
-
-    model: that gave it, none for a comparison of models. variant: which of several of this name.
-    preview: as it stands while its unit runs, which will replace it.
-    formats: in which it is given; on_picture: whether it can be an overlay.
-    """
-
-    id: str
-    name: str
-    model: str | None
-    variant: WireVariant = ONLY
-    preview: bool = False
-    kind: str
-    image: str | None
-    shape: list[int] | None
-    formats: list[str]
-    on_picture: bool
-    href: str
-
-
-class Results(BaseModel):
-    """What a job's finished units gave so far."""
-
-    metrics: list[Metric]
-    artifacts: list[Artifact]
+class UnexpectedAnswerError(ApiError):
+    """What answered is no Occluscope service, or of a version that this client does not understand."""
 
 
 class Client:
@@ -153,8 +87,9 @@ class Client:
     url: its address, by default ``OCCLUSCOPE_URL`` or port 8000 on this machine. api_key: whose jobs these are, by
     default ``OCCLUSCOPE_API_KEY``; not needed where the service has no keys.
 
-    Every method raises `ApiError` when the service refuses and `UnreachableError` when none answers. A service that is
-    too busy for a picture (503) is asked again when it says so, up to five times in all.
+    Every method raises `ApiError` when the service refuses, `UnreachableError` when none answers, and
+    `UnexpectedAnswerError` when something else answers. A service that is too busy for a picture (503) is asked again
+    when it says so, up to five times in all.
     """
 
     def __init__(self, url: str | None = None, timeout_seconds: float = 30.0, api_key: str | None = None) -> None:
@@ -181,19 +116,19 @@ class Client:
             content = Path(picture).read_bytes()
         else:
             content = picture if isinstance(picture, bytes) else picture.read()
-        return Image.model_validate(self._ask_again("POST", "/v1/images", files={"file": content}).json())
+        return _read(Image, self._ask_again("POST", "/v1/images", files={"file": content}))
 
     def models(self) -> list[dict[str, Any]]:
         """Every model: name, source, input size, number of classes."""
-        return list(self._ask("GET", "/v1/models").json()["models"])
+        return list(_checked(ModelList, self._ask("GET", "/v1/models"))["models"])
 
     def model(self, name: str) -> dict[str, Any]:
         """A model with its labels and layers."""
-        return dict(self._ask("GET", f"/v1/models/{name}").json())
+        return _checked(ModelDetail, self._ask("GET", f"/v1/models/{name}"))
 
     def analyses(self) -> list[dict[str, Any]]:
         """Every analysis with the JSON Schema of its parameters and its results' names and kinds."""
-        return list(self._ask("GET", "/v1/analyses").json()["analyses"])
+        return list(_checked(AnalysisList, self._ask("GET", "/v1/analyses"))["analyses"])
 
     def submit(
         self,
@@ -220,29 +155,29 @@ class Client:
         told = {"webhook": webhook} if webhook else {}
         request = {"analysis": analysis, **which, **what, **told}
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
-        return Job.model_validate(self._ask("POST", "/v1/jobs", json=request, headers=headers).json())
+        return _read(Job, self._ask("POST", "/v1/jobs", json=request, headers=headers))
 
     def webhook_secret(self) -> str:
         """What deliveries to this owner's webhooks are signed with, as Standard Webhooks has it."""
-        return str(self._ask("GET", "/v1/webhooks/secret").json()["secret"])
+        return _read(WebhookSecret, self._ask("GET", "/v1/webhooks/secret")).secret
 
     def job(self, job_id: str) -> Job:
         """A job's state and progress."""
-        return Job.model_validate(self._ask("GET", f"/v1/jobs/{job_id}").json())
+        return _read(Job, self._ask("GET", f"/v1/jobs/{job_id}"))
 
     def jobs(self, state: str | None = None, analysis: str | None = None) -> Iterator[Job]:
         """Jobs, newest first, fetched page by page as they are asked for."""
         query = {name: value for name, value in (("state", state), ("analysis", analysis)) if value}
         while True:
-            page = self._ask("GET", "/v1/jobs", params=query).json()
-            yield from (Job.model_validate(job) for job in page["jobs"])
-            if not page["next_cursor"]:
+            page = _read(JobList, self._ask("GET", "/v1/jobs", params=query))
+            yield from (Job(**dict(summary)) for summary in page.jobs)
+            if not page.next_cursor:
                 return
-            query["cursor"] = page["next_cursor"]
+            query["cursor"] = page.next_cursor
 
     def cancel(self, job_id: str) -> Job:
         """End a job that has not ended; what its finished units gave stays."""
-        return Job.model_validate(self._ask("POST", f"/v1/jobs/{job_id}/cancel").json())
+        return _read(Job, self._ask("POST", f"/v1/jobs/{job_id}/cancel"))
 
     def delete(self, job_id: str) -> None:
         """Delete a job with its results."""
@@ -275,11 +210,11 @@ class Client:
         """
         query = {what: value for what, value in (("image", image), ("name", name)) if value}
         while True:
-            page = self._ask("GET", f"/v1/jobs/{job_id}/results", params=query).json()
-            yield Results.model_validate(page)
-            if not page["next_cursor"]:
+            page = _read(ResultsPage, self._ask("GET", f"/v1/jobs/{job_id}/results", params=query))
+            yield page
+            if not page.next_cursor:
                 return
-            query["cursor"] = page["next_cursor"]
+            query["cursor"] = page.next_cursor
 
     def download(self, artifact: Artifact, format: str, **options: Any) -> bytes:  # noqa: A002 - the API's word
         """One result as ``png``, ``npy``, ``json`` or ``csv``.
@@ -330,11 +265,35 @@ class Client:
         if response.is_success:
             return response
         try:
-            problem = response.json()
-            errors = [FieldError(error["path"], error["message"]) for error in problem.get("errors", [])]
-            detail = problem["detail"]
-        except (ValueError, KeyError, TypeError):
+            problem = Problem.model_validate({"title": "", "status": response.status_code, **response.json()})
+        except (ValueError, TypeError):
             raise ApiError(response.status_code, f"the service answered {response.status_code}") from None
+        detail = problem.detail
         if response.status_code == httpx.codes.UNAUTHORIZED:
             detail += " The client takes it as api_key, the command line from OCCLUSCOPE_API_KEY."
-        raise ApiError(response.status_code, detail, errors)
+        raise ApiError(response.status_code, detail, [FieldError(one.path, one.message) for one in problem.errors])
+
+
+def _read(wanted: type[Read], response: httpx.Response) -> Read:
+    """What the service answered with; fields that this client does not know are passed over."""
+    try:
+        return wanted.model_validate(response.json())
+    except ValidationError as error:
+        raise _unexpected(wanted, response, field_errors(error)[:_SHOWN_ERRORS]) from error
+    except ValueError as error:
+        raise _unexpected(wanted, response, ()) from error
+
+
+def _checked(wanted: type[BaseModel], response: httpx.Response) -> dict[str, Any]:
+    """What the service answered with, as it came."""
+    _read(wanted, response)
+    return dict(response.json())
+
+
+def _unexpected(
+    wanted: type[BaseModel], response: httpx.Response, errors: Sequence[FieldError]
+) -> UnexpectedAnswerError:
+    asked = f"{response.request.method} {response.request.url}"
+    what = "fields that this client does not understand" if errors else "no JSON"
+    detail = f"{asked} answered with {what}, where {wanted.__name__} is expected; right is an Occluscope service of "
+    return UnexpectedAnswerError(response.status_code, f"{detail}about the client's version, {__version__}.", errors)

@@ -9,11 +9,12 @@ from flask_openapi3 import Info, OpenAPI
 
 from occluscope import __version__
 from occluscope.errors import FieldError
+from occluscope.wire import Problem
 from service.api import analyses, artifacts, auth, health, images, jobs, metrics, models, requests, webhooks
 from service.api.bodies import ApiRequest
 from service.api.context import KEY, Context, context
 from service.api.document import completed
-from service.api.problems import Problem, invalid, invalid_request, not_found, problem, register
+from service.api.problems import invalid, invalid_request, not_found, problem, register
 from service.keyring import Keyring
 from service.queue import Announcer, Queue
 from service.running.logs import configure_logs

@@ -7,13 +7,15 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import structlog
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, g, request
 from flask_openapi3 import APIBlueprint, Tag
-from pydantic import BaseModel, Field
+from pydantic import Field
 
+from occluscope import wire
 from occluscope.errors import FieldError
 from service.api.context import Strict, context
 from service.api.problems import documented, invalid, problem
+from service.api.views import answer
 from service.store.keys import NOBODY
 from service.store.sign_ins import SIGNED_IN_FOR
 
@@ -34,25 +36,19 @@ class KeyForm(Strict):
     )
 
 
-class SessionView(BaseModel):
-    """Who is signed in. owner: empty where nobody needs a key."""
-
-    owner: str
-
-
 def register(app: Flask) -> None:
     """Have every request below ``/v1`` say whose it is."""
     app.before_request(_identify)
 
 
-@blueprint.get("", summary="Who is signed in?", responses={200: SessionView, **documented(401)})
+@blueprint.get("", summary="Who is signed in?", responses={200: wire.Session, **documented(401)})
 def show() -> Response:
     """Of the key, or the browser's cookie, that came with the request."""
     owner = _owner()
-    return _refused() if owner is None else jsonify(owner=owner)
+    return _refused() if owner is None else answer(wire.Session(owner=owner))
 
 
-@blueprint.post("", summary="Sign a browser in", responses={200: SessionView, **documented(400, 403, 413, 415, 422)})
+@blueprint.post("", summary="Sign a browser in", responses={200: wire.Session, **documented(400, 403, 413, 415, 422)})
 def sign_in(body: KeyForm) -> Response:
     """Gives a cookie that scripts cannot read and other sites' pages cannot send; not the key itself."""
     keyring = context().keyring
@@ -60,7 +56,7 @@ def sign_in(body: KeyForm) -> Response:
     token = keyring.sign_in(body.key) if owner else None
     if owner is None or (owner != NOBODY and token is None):
         return invalid([FieldError("key", "not a key of this service, or one that was revoked")])
-    response = jsonify(owner=owner)
+    response = answer(wire.Session(owner=owner))
     if token is not None:
         lasts = int(SIGNED_IN_FOR.total_seconds())
         response.set_cookie(_COOKIE, token, max_age=lasts, httponly=True, samesite="Strict", secure=request.is_secure)
@@ -115,6 +111,6 @@ def _refused() -> Response:
         given = "This key is not one of this service, or was revoked."
     elif by_cookie():
         given = "This browser is not signed in any more."
-    answer = problem(HTTPStatus.UNAUTHORIZED, f"{given} Send yours as 'Authorization: Bearer …'.")
-    answer.headers["WWW-Authenticate"] = "Bearer"
-    return answer
+    refusal = problem(HTTPStatus.UNAUTHORIZED, f"{given} Send yours as 'Authorization: Bearer …'.")
+    refusal.headers["WWW-Authenticate"] = "Bearer"
+    return refusal

@@ -2,12 +2,13 @@
 
 from http import HTTPStatus
 
-from flask import Response, jsonify
+from flask import Response
 from flask_openapi3 import APIBlueprint, Tag
-from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
+from occluscope import wire
 from service.api.context import Context, context
+from service.api.views import answer
 from service.settings import Settings
 from service.store.workers import live_workers
 
@@ -16,39 +17,22 @@ blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="health")])
 _MISSED_HEARTBEATS = 3  # after which a worker no longer counts as live
 
 
-class Liveness(BaseModel):
-    """The process answers."""
-
-    status: str
-
-
-class Readiness(BaseModel):
-    """Whether a job that is submitted now would run. workers: how many were heard of lately and take units."""
-
-    ready: bool
-    database: bool
-    broker: bool
-    workers: int
-
-
-@blueprint.get("/healthz", summary="Is the API alive?", responses={200: Liveness})
+@blueprint.get("/healthz", summary="Is the API alive?", responses={200: wire.Liveness})
 def healthz() -> Response:
     """Needs no other server."""
-    return jsonify(status="alive")
+    return answer(wire.Liveness(status="alive"))
 
 
-@blueprint.get("/readyz", summary="Would a job run now?", responses={200: Readiness, 503: Readiness})
+@blueprint.get("/readyz", summary="Would a job run now?", responses={200: wire.Readiness, 503: wire.Readiness})
 def readyz() -> Response:
     """Database, broker and at least one live worker that takes units: one that only seems to live does not count."""
     here = context()
     workers = _consumers(here)
     broker = here.queue.waiting() is not None
-    readiness = Readiness(
+    readiness = wire.Readiness(
         ready=bool(workers) and broker, database=workers is not None, broker=broker, workers=workers or 0
     )
-    response = jsonify(readiness.model_dump())
-    response.status_code = HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE
-    return response
+    return answer(readiness, HTTPStatus.OK if readiness.ready else HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def heard_within(settings: Settings) -> float:

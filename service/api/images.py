@@ -1,18 +1,18 @@
 """``/v1/images``: pictures, each stored once."""
 
 from http import HTTPStatus
-from typing import Any
 
-from flask import Response, jsonify, request
+from flask import Response, request
 from flask_openapi3 import APIBlueprint, FileStorage, Tag
 from pydantic import BaseModel, Field
 
+from occluscope import wire
 from occluscope.errors import FieldError, InvalidPictureError
 from service.api.auth import PROTECTED, owner
 from service.api.context import IdPath, context
 from service.api.problems import documented, invalid, not_found, problem
+from service.api.views import answer, view
 from service.store.images import add_image, find_image
-from service.store.tables import Image
 
 blueprint = APIBlueprint("images", __name__, url_prefix="/v1/images", abp_tags=[Tag(name="images")], **PROTECTED)
 
@@ -23,22 +23,9 @@ class UploadForm(BaseModel):
     file: FileStorage | None = Field(default=None, description="The picture")
 
 
-class ImageView(BaseModel):
-    """A stored picture. width, height: pixels, upright."""
-
-    id: str
-    sha256: str
-    format: str
-    width: int
-    height: int
-
-
-def view(image: Image) -> dict[str, Any]:
-    """An image as the API shows it."""
-    return ImageView.model_validate(image, from_attributes=True).model_dump()
-
-
-@blueprint.post("", summary="Upload a picture", responses={201: ImageView, 200: ImageView, **documented(413, 415, 422)})
+@blueprint.post(
+    "", summary="Upload a picture", responses={201: wire.Image, 200: wire.Image, **documented(413, 415, 422)}
+)
 def upload(form: UploadForm) -> Response:  # noqa: ARG001 - its shape is published
     """The same bytes again give the same id, with status 200."""
     if request.mimetype != "multipart/form-data":
@@ -53,14 +40,12 @@ def upload(form: UploadForm) -> Response:  # noqa: ARG001 - its shape is publish
         image, is_new = add_image(context().database, file.read(), owner())
     except InvalidPictureError as error:
         return invalid([FieldError("file", str(error))])
-    response = jsonify(view(image))
-    response.status_code = HTTPStatus.CREATED if is_new else HTTPStatus.OK
-    return response
+    return answer(view(wire.Image, image), HTTPStatus.CREATED if is_new else HTTPStatus.OK)
 
 
-@blueprint.get("/<id>", summary="Show a picture's facts", responses={200: ImageView, **documented(404)})
+@blueprint.get("/<id>", summary="Show a picture's facts", responses={200: wire.Image, **documented(404)})
 def show(path: IdPath) -> Response:
     """Id, hash, format and size."""
     with context().database.reading() as session:
         image = find_image(session, path.id, owner())
-        return jsonify(view(image)) if image else not_found("image")
+        return answer(view(wire.Image, image)) if image else not_found("image")

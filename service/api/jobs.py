@@ -1,24 +1,24 @@
 """``/v1/jobs``: submit, show, list, delete, and what they gave."""
 
 import hashlib
-from datetime import datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
 import structlog
-from flask import Response, jsonify, request, url_for
+from flask import Response, request, url_for
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from occluscope import __version__
+from occluscope import __version__, wire
 from occluscope.errors import FieldError
 from occluscope.results import KINDS
 from service.api.auth import PROTECTED, owner
 from service.api.context import Context, IdPath, Strict, context
 from service.api.problems import documented, invalid, not_found, problem
 from service.api.submission import JobRequest, check_request
+from service.api.views import answer, view
 from service.store import jobs as store
 from service.store.deliveries import delivery_of
 from service.store.ending import cancel_job
@@ -50,108 +50,6 @@ class JobQuery(Strict):
     cursor: str | None = Field(default=None, description="`next_cursor` of the page before")
 
 
-class ProgressView(BaseModel):
-    """Steps done and to do. eta_seconds: estimated time left, null while nothing is known."""
-
-    done: int
-    total: int
-    eta_seconds: float | None
-
-
-class JobView(BaseModel):
-    """A job. models: all that it runs; model: the first of them."""
-
-    id: str
-    analysis: str
-    model: str
-    models: list[str]
-    params: dict[str, Any]
-    priority: str
-    state: JobState
-    progress: ProgressView
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    error: str | None
-    results_version: int = Field(description="Grows with every change of the results")
-
-
-class WebhookView(BaseModel):
-    """Whom the job's end is told, and how that went. state: null before the job's end.
-
-    status, error: of the last attempt. next_at: when it is tried again, null where it is not.
-    """
-
-    url: str
-    state: DeliveryState | None
-    attempts: int
-    status: int | None
-    error: str | None
-    next_at: datetime | None
-    delivered_at: datetime | None
-
-
-class JobDetail(JobView):
-    """A job with its pictures and its webhook, if it has one."""
-
-    images: list[str]
-    webhook: WebhookView | None
-
-
-class JobListView(BaseModel):
-    """A page of jobs, newest first. next_cursor: null on the last page."""
-
-    jobs: list[JobView]
-    next_cursor: str | None
-
-
-class MetricView(BaseModel):
-    """A number. variant: which of several of this name. image: the picture it belongs to, if to one.
-
-    model: that gave it.
-    """
-
-    name: str
-    model: str
-    variant: dict[str, str]
-    value: float
-    unit: str | None
-    image: str | None
-
-
-class ArtifactView(BaseModel):
-    """A result to be downloaded.
-
-    model: that gave it, null for a comparison of models. variant: which of several of this name.
-    preview: whether its unit still runs and will replace it.
-    shape: of its array, if it has one. formats: in which it is given. on_picture: whether it can be an overlay.
-    """
-
-    id: str
-    name: str
-    model: str | None
-    variant: dict[str, str]
-    preview: bool
-    kind: str
-    image: str | None
-    shape: list[int] | None
-    formats: list[str]
-    on_picture: bool
-    href: str
-
-
-class ResultsView(BaseModel):
-    """A page of what the job's finished units gave so far: some pictures' results, and on the last page all others.
-
-    names: of all artifacts that there are, on whatever page. next_cursor: null on the last page.
-    """
-
-    metrics: list[MetricView]
-    artifacts: list[ArtifactView]
-    names: list[str]
-    next_cursor: str | None
-
-
 class ResultsQuery(Strict):
     """Which results to give."""
 
@@ -170,7 +68,7 @@ class ResultsQuery(Strict):
 @blueprint.post(
     "",
     summary="Submit a job",
-    responses={202: JobDetail, **documented(400, 409, 413, 415, 422)},
+    responses={202: wire.Job, **documented(400, 409, 413, 415, 422)},
 )
 def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
     """Answers at once; the job runs when a worker is free."""
@@ -194,9 +92,9 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
                 webhook=body.webhook,
             )
             job_id, units = job.id, len(job.units)
-            nothing_done = store.Progress(0, sum(unit.steps_total for unit in job.units), None)
+            nothing_done = wire.Progress(done=0, total=sum(unit.steps_total for unit in job.units), eta_seconds=None)
             standing = store.Standing(nothing_done, list(submission.units))
-            answer = _answer({**_view(job, standing), "images": body.images, "webhook": _webhook(session, job)})
+            accepted = _answer(_whole(session, job, standing, body.images))
     except IntegrityError:
         if key and (known := _submitted_before(here, key, sha256)):
             return known  # the same key came twice at once, and the other was first
@@ -206,10 +104,10 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
     structlog.contextvars.bind_contextvars(job=job_id)
     here.announcer.tell(units)
     _log.info("job accepted", analysis=body.analysis, units=units)
-    return answer
+    return accepted
 
 
-@blueprint.get("", summary="List jobs", responses={200: JobListView, **documented(422)})
+@blueprint.get("", summary="List jobs", responses={200: wire.JobList, **documented(422)})
 def list_page(query: JobQuery) -> Response:
     """Newest first, page by page."""
     with context().database.reading() as session:
@@ -218,16 +116,16 @@ def list_page(query: JobQuery) -> Response:
         except ValueError as error:
             return invalid([FieldError("cursor", str(error))])
         standing = store.standing_of(session, page.jobs)
-        views = [_view(job, standing[job.id]) for job in page.jobs]
-    return jsonify(jobs=views, next_cursor=page.cursor)
+        shown = [_summary(job, standing[job.id]) for job in page.jobs]
+    return answer(wire.JobList(jobs=shown, next_cursor=page.cursor))
 
 
-@blueprint.get("/<id>", summary="Show a job", responses={200: JobDetail, **documented(404)})
+@blueprint.get("/<id>", summary="Show a job", responses={200: wire.Job, **documented(404)})
 def show(path: IdPath) -> Response:
     """State, progress and what went wrong."""
     with context().database.reading() as session:
         job = store.find_job(session, path.id, owner())
-        return jsonify(_detail(session, job)) if job else not_found("job")
+        return answer(_detail(session, job)) if job else not_found("job")
 
 
 @blueprint.delete("/<id>", summary="Delete a job", responses={204: None, **documented(404)})
@@ -239,7 +137,7 @@ def delete(path: IdPath) -> Response:
     return Response(status=HTTPStatus.NO_CONTENT) if deleted else not_found("job")
 
 
-@blueprint.post("/<id>/cancel", summary="Cancel a job", responses={202: JobDetail, **documented(404, 409)})
+@blueprint.post("/<id>/cancel", summary="Cancel a job", responses={202: wire.Job, **documented(404, 409)})
 def cancel(path: IdPath) -> Response:
     """What is finished stays; a worker that runs it stops within two seconds. Cancelling again changes nothing."""
     with context().database.writing() as session:
@@ -257,7 +155,7 @@ def cancel(path: IdPath) -> Response:
 @blueprint.get(
     "/<id>/results",
     summary="Results of a job",
-    responses={200: ResultsView, 304: {"description": "As `If-None-Match` has it"}, **documented(404, 422)},
+    responses={200: wire.ResultsPage, 304: {"description": "As `If-None-Match` has it"}, **documented(404, 422)},
 )
 def results(path: IdPath, query: ResultsQuery) -> Response:
     """Picture by picture, page by page. What is finished can be read while the rest still runs; what runs shows how it
@@ -274,12 +172,14 @@ def results(path: IdPath, query: ResultsQuery) -> Response:
             after = -1 if query.cursor is None else int(query.cursor)
             page = results_page(session, path.id, **query.model_dump(exclude={"cursor"}), after=after)
             cursor = None if page.cursor is None else str(page.cursor)
-            response = jsonify(
+            root = url_for("artifacts.show", id="")
+            shown = wire.ResultsPage(
                 metrics=[_metric(metric) for metric in page.metrics],
-                artifacts=[artifact_view(artifact) for artifact in page.artifacts],
+                artifacts=[_artifact(artifact, root) for artifact in page.artifacts],
                 names=names_of_results(session, path.id),
                 next_cursor=cursor,
             )
+            response = answer(shown)
             if cursor is not None:
                 following = query.model_dump(exclude_none=True) | {"cursor": cursor}
                 response.headers["Link"] = f'<{url_for("jobs.results", id=path.id, **following)}>; rel="next"'
@@ -288,23 +188,6 @@ def results(path: IdPath, query: ResultsQuery) -> Response:
     response.cache_control.private = True
     response.cache_control.no_cache = True  # kept, but asked for again: while the job runs it changes
     return response
-
-
-def artifact_view(artifact: Artifact) -> dict[str, Any]:
-    """An artifact as the API shows it."""
-    return ArtifactView(
-        id=artifact.id,
-        name=artifact.name,
-        model=artifact.model or None,
-        variant=artifact.variant.to_json(),
-        preview=artifact.preview,
-        kind=artifact.kind,
-        image=artifact.image_id,
-        shape=artifact.shape,
-        formats=list(KINDS[artifact.kind].formats),
-        on_picture=KINDS[artifact.kind].on_picture and artifact.image_id is not None,
-        href=url_for("artifacts.show", id=artifact.id),
-    ).model_dump()
 
 
 def _submitted_before(here: Context, key: str, sha256: str) -> Response | None:
@@ -321,60 +204,55 @@ def _accepted(session: Session, job: Job) -> Response:
     return _answer(_detail(session, job))
 
 
-def _answer(detail: dict[str, Any]) -> Response:
-    response = jsonify(detail)
-    response.status_code = HTTPStatus.ACCEPTED
-    response.headers["Location"] = url_for("jobs.show", id=detail["id"])
+def _answer(shown: wire.Job) -> Response:
+    response = answer(shown, HTTPStatus.ACCEPTED)
+    response.headers["Location"] = url_for("jobs.show", id=shown.id)
     response.headers["Retry-After"] = str(POLL_SECONDS)
     return response
 
 
-def _detail(session: Session, job: Job) -> dict[str, Any]:
-    view = _view(job, store.standing_of(session, [job])[job.id])
-    return {**view, "images": store.images_of(session, job.id), "webhook": _webhook(session, job)}
+def _summary(job: Job, standing: store.Standing) -> wire.JobSummary:
+    return view(wire.JobSummary, job, **_beside(job, standing))
 
 
-def _webhook(session: Session, job: Job) -> dict[str, Any] | None:
+def _detail(session: Session, job: Job) -> wire.Job:
+    standing = store.standing_of(session, [job])[job.id]
+    return _whole(session, job, standing, store.images_of(session, job.id))
+
+
+def _whole(session: Session, job: Job, standing: store.Standing, images: list[str]) -> wire.Job:
+    return view(wire.Job, job, **_beside(job, standing), images=images, webhook=_webhook(session, job))
+
+
+def _beside(job: Job, standing: store.Standing) -> dict[str, Any]:
+    """What a job's row does not have, or has otherwise."""
+    priority = Priority(job.priority).label
+    return {"priority": priority, "models": standing.models, "progress": standing.progress}
+
+
+def _webhook(session: Session, job: Job) -> wire.Webhook | None:
     if job.webhook is None:
         return None
-    told = delivery_of(session, job.id)
-    waits = told is not None and told.state == DeliveryState.WAITING
-    return WebhookView(
-        url=job.webhook,
-        state=DeliveryState(told.state) if told else None,
-        attempts=told.attempts if told else 0,
-        status=told.status if told else None,
-        error=told.error if told else None,
-        next_at=told.due_at if told and waits else None,
-        delivered_at=told.delivered_at if told else None,
-    ).model_dump(mode="json")
+    delivery = delivery_of(session, job.id)
+    if delivery is None:
+        return wire.Webhook(url=job.webhook)
+    next_at = delivery.due_at if delivery.state == DeliveryState.WAITING else None
+    return view(wire.Webhook, delivery, url=job.webhook, next_at=next_at)
 
 
-def _view(job: Job, standing: store.Standing) -> dict[str, Any]:
-    progress = standing.progress
-    return JobView(
-        id=job.id,
-        analysis=job.analysis,
-        model=job.model,
-        models=standing.models,
-        params=job.params,
-        priority=Priority(job.priority).label,
-        state=JobState(job.state),
-        progress=ProgressView(done=progress.done, total=progress.total, eta_seconds=progress.eta_seconds),
-        created_at=job.created_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
-        error=job.error,
-        results_version=job.results_version,
-    ).model_dump(mode="json")
+def _metric(metric: Metric) -> wire.Metric:
+    return view(wire.Metric, metric, image=metric.image_id)
 
 
-def _metric(metric: Metric) -> dict[str, Any]:
-    return MetricView(
-        name=metric.name,
-        model=metric.model,
-        variant=metric.variant.to_json(),
-        value=metric.value,
-        unit=metric.unit,
-        image=metric.image_id,
-    ).model_dump()
+def _artifact(artifact: Artifact, root: str) -> wire.Artifact:
+    """root: of all artifacts' addresses."""
+    kind = KINDS[artifact.kind]
+    return view(
+        wire.Artifact,
+        artifact,
+        model=artifact.model or None,
+        image=artifact.image_id,
+        formats=kind.formats,
+        on_picture=kind.on_picture and artifact.image_id is not None,
+        href=root + artifact.id,
+    )

@@ -7,13 +7,14 @@ from typing import Any, Final
 
 import structlog
 from flask import Flask, Response, make_response, request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
 from sqlalchemy.exc import InterfaceError, OperationalError
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.routing import RequestRedirect
 
 from occluscope.analyses.contract import field_errors
 from occluscope.errors import FieldError, InvalidInputError
+from occluscope.wire import FieldProblem, Problem
 from service.api.bodies import broken_limit
 from service.large_pictures import TooManyLargePicturesError
 from service.store.database import is_disk_full
@@ -22,23 +23,6 @@ MEDIA_TYPE: Final = "application/problem+json"
 MAX_ERRORS: Final = 100  # fields that an answer lists; of more it says how many there are
 _MAX_LETTERS: Final = 500  # of a field's path and of what is said of it: callers choose their fields' names
 _log = structlog.get_logger(__name__)
-
-
-class FieldProblem(BaseModel):
-    """One field that breaks a rule."""
-
-    path: str = Field(description="The field's way from the request's root, joined by dots")
-    message: str
-
-
-class Problem(BaseModel):
-    """RFC 9457 problem details."""
-
-    type: str = "about:blank"
-    title: str
-    status: int
-    detail: str
-    errors: list[FieldProblem] = []
 
 
 def problem(status: int, detail: str, errors: Iterable[FieldError] = ()) -> Response:

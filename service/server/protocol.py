@@ -15,7 +15,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from service.api.problems import MEDIA_TYPE, Problem
+from occluscope.wire import Problem
+from service.api.problems import MEDIA_TYPE
 from service.server import limits
 
 ABORT = "abort"  # of a request's state: closes its connection at once, whatever is still to be sent

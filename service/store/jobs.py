@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import FIRST
 from occluscope.analyses.contract import Unit as PlannedUnit
+from occluscope.wire import Progress
 from service.store.database import clock
 from service.store.locks import lock_job
 from service.store.scheduling import note_owner
@@ -22,15 +23,6 @@ from service.store.states import JobState, Priority
 from service.store.tables import Artifact, Image, Job, JobImage, Metric, NamedImage, Unit, new_id
 
 _QUERY_IDS: Final = 500  # ids named in one query; databases limit a query's variables
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Steps done and to do, over all units. eta_seconds: estimated time left, none while nothing is known."""
-
-    done: int
-    total: int
-    eta_seconds: float | None
 
 
 def submit_job(
@@ -188,11 +180,12 @@ def _note_use(session: Session, image_ids: Sequence[str], moment: datetime) -> N
 def _progress(job: Job, done: int, total: int, moment: datetime) -> Progress:
     """moment: now, by the clock that the job's start was written with."""
     if job.finished_at:
-        return Progress(done, total, 0.0)
+        return Progress(done=done, total=total, eta_seconds=0.0)
     if not job.started_at or not done:
-        return Progress(done, total, None)
+        return Progress(done=done, total=total, eta_seconds=None)
     elapsed = (moment - job.started_at).total_seconds()
-    return Progress(done, total, round(max(elapsed, 0.0) / done * (total - done), 1))
+    left = max(elapsed, 0.0) / done * (total - done)
+    return Progress(done=done, total=total, eta_seconds=round(left, 1))
 
 
 def _encode_cursor(job: Job) -> str:

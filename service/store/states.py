@@ -3,15 +3,9 @@
 from enum import IntEnum, StrEnum
 from typing import Final
 
+from occluscope.wire import DeliveryState, JobState
 
-class JobState(StrEnum):
-    """``queued → running → succeeded | failed | cancelled``."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
+__all__ = ["COMPARE", "ENDED_JOB", "ENDED_UNIT", "DeliveryState", "JobState", "Priority", "UnitState"]
 
 
 class UnitState(StrEnum):
@@ -22,14 +16,6 @@ class UnitState(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
-
-
-class DeliveryState(StrEnum):
-    """``waiting → delivered | given_up``."""
-
-    WAITING = "waiting"
-    DELIVERED = "delivered"
-    GIVEN_UP = "given_up"
 
 
 class Priority(IntEnum):
