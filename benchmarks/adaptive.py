@@ -25,6 +25,7 @@ from benchmarks.occlusion import CAPTUM_BATCHES, RESULTS, seconds
 from benchmarks.writing import write
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef, Outcome
+from occluscope.analyses.gathering import Gathered
 from occluscope.models import card
 from occluscope.models.loading import LoadedModel, load
 from occluscope.preparation import Picture
@@ -51,7 +52,7 @@ def analyse(model: LoadedModel, picture: Picture, **params: Any) -> Outcome:
     spec = analyses.spec("occlusion")
     parsed = spec.parse({"window": WINDOW, "stride": STRIDE, "insertion_deletion": False, **params})
     (unit,) = spec.plan(parsed, model.card, [ImageRef("picture", 1, 1)], {})
-    return analyses.compute("occlusion")(model, [picture], parsed, unit, lambda _done, _preview=None: None)
+    return analyses.compute("occlusion")(model, [picture], parsed, unit, Gathered())
 
 
 def captum(model: LoadedModel, picture: Picture, batch: int) -> None:

@@ -19,6 +19,7 @@ from benchmarks.occlusion import RESULTS, made
 from benchmarks.writing import write
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef
+from occluscope.analyses.gathering import Gathered
 from occluscope.models import card
 from occluscope.models.loading import LoadedModel
 
@@ -66,7 +67,7 @@ def measure(name: str, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         for unit, picture in zip(units, prepared, strict=True):
             before = seconds(bare)
-            own = seconds(lambda u=unit, p=picture: compute(model, [p], params, u, lambda _done, _preview=None: None))  # type: ignore[misc]
+            own = seconds(lambda u=unit, p=picture: compute(model, [p], params, u, Gathered()))  # type: ignore[misc]
             times.append(((before + seconds(bare)) / 2, own))
     return {
         "model": name,

@@ -21,6 +21,7 @@ from skimage import data as skimage_data
 from benchmarks.writing import write
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef
+from occluscope.analyses.gathering import Gathered
 from occluscope.client import Client, Job
 from occluscope.models import card
 from occluscope.models.loading import LoadedModel, load
@@ -119,7 +120,7 @@ def _call(model: LoadedModel, picture: bytes) -> float:
     params = analyses.spec("occlusion").parse(DEMO)
     prepared = model.card.preparation.prepare(decode(picture))
     (unit,) = analyses.spec("occlusion").plan(params, model.card, [ImageRef("a", 1, 1)], {})
-    analyses.compute("occlusion")(model, [prepared], params, unit, lambda *_: None)
+    analyses.compute("occlusion")(model, [prepared], params, unit, Gathered())
     return time.perf_counter() - began
 
 

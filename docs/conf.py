@@ -32,6 +32,10 @@ autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False  # what a base class explains stands there once
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
+autodoc_type_aliases = {  # the client has a Metric too
+    "Metric": "occluscope.results.kind.Metric",
+    "NamedResult": "occluscope.results.kind.NamedResult",
+}
 autodoc_default_options = {"members": True, "exclude-members": "model_config, model_post_init"}
 napoleon_google_docstring = False
 python_use_unqualified_type_names = True

@@ -5,6 +5,7 @@ from typing import Any
 
 from occluscope import analyses
 from occluscope.analyses.contract import FIRST, Outcome, Part, Report, Work
+from occluscope.analyses.gathering import Gathered
 from occluscope.models.card import ModelCard
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
@@ -36,7 +37,8 @@ def run_later(
         compute, ended = analyses.compute_later(analysis, stage.name), []
         for unit in stage.plan(params, card, [], before):
             prepared = [(pictures or {})[image] for image in unit.images]
-            outcome = compute(Work(card, params, unit, prepared, dict(before), model), report)
+            sink = Gathered(report)
+            outcome = sink.outcome(compute(Work(card, params, unit, prepared, dict(before), model), sink))
             ended.append(Part(unit, outcome.kept))
             together.results.extend(outcome.results)
             together.metrics.extend(outcome.metrics)

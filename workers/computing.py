@@ -3,7 +3,7 @@
 from functools import partial
 
 from occluscope import analyses, pictures
-from occluscope.analyses.contract import Outcome, Report, Work
+from occluscope.analyses.contract import Outcome, Sink, Work
 from occluscope.errors import OccluscopeError
 from occluscope.models import catalogue
 from occluscope.preparation import Picture, Preparation
@@ -16,7 +16,7 @@ from service.store.states import COMPARE
 from workers.model_cache import ModelCache
 
 
-def computed(claim: Claim, report: Report, database: Database, models: ModelCache) -> Outcome:
+def computed(claim: Claim, report: Sink, database: Database, models: ModelCache) -> Outcome:
     """Compute a claimed unit. It raises whatever its analysis raises."""
     if claim.stage == COMPARE:
         return compare_models(database, claim.job_id, report)

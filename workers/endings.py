@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from occluscope.engine.memory import is_out_of_memory
 from occluscope.errors import OccluscopeError, UnitAbortedError
 from service.store.database import is_outage
+from service.store.given import NOTHING, Given
 from service.store.leases import Claim, give_back_unit
 from service.store.packing import PackedOutcome
 from service.store.units import commit_unit, fail_unit
@@ -29,13 +30,17 @@ class Ending(Protocol):
 
 @dataclass(frozen=True)
 class Succeeded:
-    """The unit is done. outcome: packed before the database's turn, and once, however often it must be written."""
+    """The unit is done. before: what it gave and is stored.
+
+    outcome: the rest, packed before the database's turn, and once, however often it must be written.
+    """
 
     outcome: PackedOutcome
+    before: Given = NOTHING
     name: ClassVar[str] = "unit succeeded"
 
     def write(self, session: Session, claim: Claim) -> bool:
-        return commit_unit(session, claim, self.outcome)
+        return commit_unit(session, claim, self.outcome, self.before)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from service.queue import Queue
 from service.settings import Settings
 from service.store.database import Database
 from service.store.leases import Claim, claim_unit, end_lease
-from service.store.packing import pack_outcome
+from service.store.packing import UnpackableError
 from service.store.scheduling import due_unit
 from service.store.units import fail_queued_unit
 from workers.activity import Activity
@@ -103,8 +103,10 @@ class Executor:
         _log.info("unit claimed", analysis=claim.analysis, model=claim.model, stage=claim.stage, fence=claim.fence)
         try:
             with self._heartbeat.holding(claim) as lost:
-                ending = self._computed(claim, lost)
-                ending, written = self._written(ending, claim, lost)
+                report = UnitReport(
+                    self._database, self._config, claim, self._activity, lost=lost, stopping=self.stopping
+                )
+                ending, written = self._written(self._computed(claim, report), claim, report)
         except Exception:  # noqa: BLE001 - not even a failure could be written; nobody need wait for the lease
             _log.exception("unit's end could not be written")
             self._let_go(claim)
@@ -113,11 +115,11 @@ class Executor:
         _log.info(ending.name if written.held else "unit was not ours any more", seconds=seconds)
         self._announce(written.units_made)
 
-    def _computed(self, claim: Claim, lost: threading.Event) -> Ending:
+    def _computed(self, claim: Claim, report: UnitReport) -> Ending:
         """Compute the unit; gives how it ends."""
-        report = UnitReport(self._database, self._config, claim, self._activity, lost=lost, stopping=self.stopping)
         try:
-            return Succeeded(pack_outcome(computed(claim, report, self._database, self._models)))
+            outcome = computed(claim, report, self._database, self._models)
+            return Succeeded(report.given.rest(outcome), report.given.stored)
         except BaseException as error:  # noqa: BLE001 - whatever a model raises (SystemExit), its job must end with a reason
             ending = ending_after(error, claim, self._config.max_attempts, stopping=self.stopping.is_set())
             _note(error, ending)
@@ -126,17 +128,16 @@ class Executor:
                     self._models.clear()
             return ending
 
-    def _written(self, ending: Ending, claim: Claim, lost: threading.Event) -> tuple[Ending, Written]:
+    def _written(self, ending: Ending, claim: Claim, report: UnitReport) -> tuple[Ending, Written]:
         """Write how the unit ended, as long as the claim holds; gives what was written."""
 
-        def give_up_after(seconds: float) -> bool:
-            self._activity.stir()
-            return lost.is_set() or self.stopping.wait(seconds)
-
         def write(ending: Ending) -> Written:
-            return write_patiently(self._database, partial(ending.write, claim=claim), give_up_after)
+            return write_patiently(self._database, partial(ending.write, claim=claim), report.is_unwanted_after)
 
         try:
+            return ending, write(ending)
+        except UnpackableError as error:
+            ending = Failed(str(error))
             return ending, write(ending)
         except Exception:  # noqa: BLE001 - whatever it is, the unit ends
             _log.exception("results could not be stored")

@@ -1,27 +1,30 @@
-"""What a unit reports while it is computed: its progress, and previews of its results."""
+"""What a unit reports while it is computed: its progress, previews of its results, and results."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from occluscope.errors import UnitAbortedError
-from occluscope.results import NamedResult
+from occluscope.results import Metric, NamedResult
 from service.settings import Settings
 from service.store.database import Database
+from service.store.given import Given
 from service.store.leases import Claim
 from service.store.packing import PackedResult, pack_results
-from service.store.units import report_progress
+from service.store.units import give_results, report_progress
 from workers.activity import Activity
+from workers.giving import Giving
+from workers.patience import write_patiently
 
 Preview = Callable[[], list[NamedResult]]
 _log = structlog.get_logger(__name__)
 
 
 class UnitReport:
-    """Writes a unit's progress now and then, and ends its computation when it is no longer wanted.
+    """Writes a unit's progress now and then, stores what it gives, and ends its computation when it is not wanted.
 
     lost: set once the claim is gone. stopping: set when the worker was asked to end.
     """
@@ -44,17 +47,42 @@ class UnitReport:
         self._stopping = stopping
         self._preview_interval = config.preview_seconds
         self._written = self._previewed = 0.0
+        self.given = Giving(self._store)
 
     def __call__(self, steps_done: int, preview: Preview | None = None, /) -> None:
-        if self._stopping.is_set():
-            raise UnitAbortedError("the worker stops")
-        self._activity.stir()
+        self._require_wanted()
         moment = time.monotonic()
         if moment - self._written >= self._interval:
             self._written = moment
             self._write(steps_done, self._shown(preview, moment))
+        self._require_wanted()
+
+    def give(self, results: Iterable[NamedResult] = (), metrics: Iterable[Metric] = ()) -> None:
+        """As of `occluscope.analyses.contract.Sink`."""
+        self._require_wanted()
+        self.given.add(results, metrics)
+
+    def _require_wanted(self) -> None:
+        if self._stopping.is_set():
+            raise UnitAbortedError("the worker stops")
+        self._activity.stir()
         if self._lost.is_set():
             raise UnitAbortedError("the claim is gone")
+
+    def _store(self, before: Given, results: Sequence[PackedResult], metrics: Sequence[Metric]) -> None:
+        written = write_patiently(
+            self._database,
+            lambda session: give_results(session, self._claim, before, results, metrics),
+            self.is_unwanted_after,
+        )
+        if not written.held and not self._stopping.is_set():
+            self._lost.set()
+        self._require_wanted()
+
+    def is_unwanted_after(self, seconds: float) -> bool:
+        """Wait for a database that is away; whether the unit is wanted no more."""
+        self._activity.stir()
+        return self._lost.is_set() or self._stopping.wait(seconds)
 
     def _shown(self, preview: Preview | None, moment: float) -> list[PackedResult]:
         """The preview, if it is time for a new one; packed here, before the database's turn."""

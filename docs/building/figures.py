@@ -12,6 +12,7 @@ from skimage import data
 
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef
+from occluscope.analyses.gathering import Gathered
 from occluscope.models import card
 from occluscope.models.loading import LoadedModel, load
 from occluscope.rendering import DrawingOptions, render_png
@@ -50,9 +51,7 @@ def run(
     spec = analyses.spec(analysis)
     parsed = spec.parse(params)
     units = spec.plan(parsed, model.card, [ImageRef("picture", *picture.size)], {})
-    outcome = analyses.compute(analysis)(
-        model, [model.card.preparation.prepare(picture)], parsed, units[0], lambda *_: None
-    )
+    outcome = analyses.compute(analysis)(model, [model.card.preparation.prepare(picture)], parsed, units[0], Gathered())
     return outcome.results, outcome.metrics
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -147,7 +147,10 @@ class AnalysisSpec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one unit gave. kept: arrays for later stages, by name; they are gone when the job has ended."""
+    """What one unit gave, or of that what it did not give through its `Sink`.
+
+    kept: arrays for later stages, by name; they are gone when the job has ended.
+    """
 
     results: list[NamedResult]
     metrics: list[Metric]
@@ -164,6 +167,19 @@ class Report(Protocol):
     def __call__(self, steps: int, preview: Callable[[], list[NamedResult]] | None = None, /) -> None: ...
 
 
+class Sink(Report, Protocol):
+    """A report that also takes results as they come: what a unit gives need not fit into memory together.
+
+    What was given and what the unit's `Outcome` has at its end are one list, in that order. Nobody is shown any of it
+    before the unit has succeeded; where the unit ends otherwise, or is computed again, nothing of it is left.
+    """
+
+    def give(self, results: Iterable[NamedResult] = (), metrics: Iterable[Metric] = ()) -> None:
+        """Take results and numbers, one after the other. A result is given once: no two of a unit have the same name,
+        variant and picture. It may raise `UnitAbortedError` to end the work.
+        """
+
+
 class Compute(Protocol):
     """The half of an analysis that runs the model.
 
@@ -176,7 +192,7 @@ class Compute(Protocol):
         pictures: Sequence[Picture],
         params: Any,
         unit: Unit,
-        report: Report,
+        report: Sink,
     ) -> Outcome: ...
 
 
@@ -199,7 +215,7 @@ class Work:
 class ComputeLater(Protocol):
     """Computes a unit of a later stage."""
 
-    def __call__(self, work: Work, report: Report, /) -> Outcome: ...
+    def __call__(self, work: Work, report: Sink, /) -> Outcome: ...
 
 
 def field_errors(error: ValidationError, *prefix: str) -> list[FieldError]:

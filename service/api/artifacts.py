@@ -20,6 +20,7 @@ from service.api.context import IdPath, Strict, context
 from service.api.problems import documented, invalid, not_found, problem
 from service.store.images import image_content
 from service.store.jobs import find_job
+from service.store.results import find_artifact
 from service.store.tables import Artifact, Image, Job
 from service.store.units import stored_result
 
@@ -74,7 +75,7 @@ class ArtifactQuery(Strict):
 def show(path: IdPath, query: ArtifactQuery) -> Response:
     """PNG by default; results never change, so they may be kept for good."""
     with context().database.reading() as session:
-        artifact = session.get(Artifact, path.id)
+        artifact = find_artifact(session, path.id)
         if artifact is None or find_job(session, artifact.job_id, owner()) is None:
             return not_found("artifact")
         offered = KINDS[artifact.kind].formats

@@ -6,11 +6,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from occluscope.analyses.contract import Outcome, Report
+from occluscope.analyses.contract import Outcome, Sink
 from occluscope.results import Metric as GivenMetric
 from occluscope.results import NamedResult, Result, Variant
 from occluscope.results.comparison import compare, compare_metrics
 from service.store.database import Database
+from service.store.given import is_shown
 from service.store.stages import models_of
 from service.store.tables import Artifact, JobImage, Metric, Unit
 from service.store.units import stored_result
@@ -18,27 +19,29 @@ from service.store.units import stored_result
 METRICS_COMPARED = "metrics_compared"
 
 
-def compare_models(database: Database, job_id: str, report: Report) -> Outcome:
+def compare_models(database: Database, job_id: str, report: Sink) -> Outcome:
     """Each result that at least two models gave under one name, of one picture, in one variant; and all numbers.
 
-    Results are read one question at a time.
+    One question after the other is read, and what its answers come to is given.
     """
-    found: list[NamedResult] = []
     with database.reading() as session:
         models = models_of(session, [job_id])[job_id]
-        for number, ((name, variant, image), ids) in enumerate(_same_questions(session, job_id, models)):
-            report(number)
-            results: dict[str, Result] = {}
-            for model, artifact_id in ids.items():
-                artifact = session.get_one(Artifact, artifact_id)
-                results[model] = stored_result(artifact)
-                session.expunge(artifact)
-            for of, comparison in compare(results).items():
-                found.append(NamedResult(name, comparison, image, variant.within(compared=of)))
+        questions = list(_same_questions(session, job_id, models))
+    for number, ((name, variant, image), ids) in enumerate(questions):
+        report(number)
+        comparisons = compare(_answers(database, ids))
+        report.give(
+            NamedResult(name, comparison, image, variant.within(compared=of)) for of, comparison in comparisons.items()
+        )
+    with database.reading() as session:
         table = compare_metrics(_metrics(session, job_id, models), _numbers_of_pictures(session, job_id))
-    if table is not None:
-        found.append(NamedResult(METRICS_COMPARED, table))
-    return Outcome(found, [])
+    return Outcome([] if table is None else [NamedResult(METRICS_COMPARED, table)], [])
+
+
+def _answers(database: Database, ids: dict[str, str]) -> dict[str, Result]:
+    """By model."""
+    with database.reading() as session:
+        return {model: stored_result(session.get_one(Artifact, artifact)) for model, artifact in ids.items()}
 
 
 def _same_questions(
@@ -48,7 +51,7 @@ def _same_questions(
     query = (
         select(Artifact.name, Artifact.variant, Artifact.image_id, Artifact.model, Artifact.id)
         .join(Unit, Unit.id == Artifact.unit_id)
-        .where(Artifact.job_id == job_id, ~Artifact.preview)
+        .where(Artifact.job_id == job_id, is_shown(Artifact), ~Artifact.preview)
         .order_by(Unit.position, Artifact.position)
     )
     answers: dict[Any, dict[str, str]] = {}
@@ -63,7 +66,7 @@ def _metrics(session: Session, job_id: str, models: list[str]) -> dict[str, list
     query = (
         select(Metric)
         .join(Unit, Unit.id == Metric.unit_id)
-        .where(Metric.job_id == job_id)
+        .where(Metric.job_id == job_id, is_shown(Metric))
         .order_by(Unit.position, Metric.position)
     )
     found: dict[str, list[GivenMetric]] = {model: [] for model in models}

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import and_, delete, select, update
 from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import FIRST
 from service.store.database import clock
 from service.store.deliveries import queue_delivery
+from service.store.given import forget_given
 from service.store.kept import forget_kept
 from service.store.locks import lock_job
 from service.store.planning import plan_following
@@ -26,6 +27,8 @@ def note_ended_unit(
     job: locked by the caller, who has written the unit's own row.
     """
     session.execute(delete(Artifact).where(Artifact.unit_id == unit_id, Artifact.preview))
+    if failed:
+        forget_given(session, Unit.id == unit_id)
     job.results_version += 1
     if not count_ended(session, job.id, stage, model, failed=failed, steps_done=steps_done):
         return
@@ -42,7 +45,7 @@ def note_ended_unit(
 
 
 def cancel_job(session: Session, job_id: str) -> JobState | None:
-    """End a job that has not ended, and all of its units that have not; what was stored stays.
+    """End a job that has not ended, and all of its units that have not; what units gave that have succeeded stays.
 
     A worker that holds one of them finds its claim gone. Returns the state that the job has now, none where there is no
     such job.
@@ -59,6 +62,7 @@ def cancel_job(session: Session, job_id: str) -> JobState | None:
     )
     count_all_ended(session, job_id)
     session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.preview))
+    forget_given(session, and_(Unit.job_id == job_id, Unit.state == UnitState.CANCELLED))
     job.results_version += 1
     forget_kept(session, job_id)
     _end(session, job, JobState.CANCELLED, moment)

@@ -16,6 +16,7 @@ from occluscope.analyses.contract import FIRST
 from occluscope.analyses.contract import Unit as PlannedUnit
 from occluscope.wire import Progress
 from service.store.database import clock
+from service.store.given import is_shown
 from service.store.locks import lock_job
 from service.store.scheduling import note_owner
 from service.store.stages import models_of, stage_of_units, steps_of, waiting_units
@@ -149,13 +150,13 @@ def results_of(session: Session, job_id: str) -> tuple[list[Metric], list[Artifa
     metrics = (
         select(Metric)
         .join(Unit, Unit.id == Metric.unit_id)
-        .where(Metric.job_id == job_id)
+        .where(Metric.job_id == job_id, is_shown(Metric))
         .order_by(Unit.position, Metric.position)
     )
     artifacts = (
         select(Artifact)
         .join(Unit, Unit.id == Artifact.unit_id)
-        .where(Artifact.job_id == job_id)
+        .where(Artifact.job_id == job_id, is_shown(Artifact))
         .order_by(Unit.position, Artifact.preview, Artifact.position)
     )
     return list(session.scalars(metrics)), list(session.scalars(artifacts))

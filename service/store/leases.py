@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session, defer
 
 from occluscope.analyses.contract import FIRST
 from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.database import clock
 from service.store.ending import note_ended_unit
+from service.store.given import forget_given
 from service.store.locks import lock_job
 from service.store.states import JobState, UnitState
 from service.store.tables import Job, Unit
@@ -118,9 +119,9 @@ def end_lease(session: Session, claim: Claim) -> bool:
 def give_back_unit(session: Session, claim: Claim, *, failed_attempt: bool = False, outage: bool = False) -> bool:
     """Put the unit back in the queue, as a worker that stops does; it is no failed attempt unless that is said.
 
-    outage: it is given back since the database was away. False when the claim is gone.
+    What it gave is forgotten. outage: it is given back since the database was away. False when the claim is gone.
     """
-    return change_held(
+    given_back = change_held(
         session,
         claim,
         state=UnitState.QUEUED,
@@ -131,6 +132,9 @@ def give_back_unit(session: Session, claim: Claim, *, failed_attempt: bool = Fal
         leased_until=None,
         queued_at=clock(session),
     )
+    if given_back:
+        forget_given(session, Unit.id == claim.unit_id)
+    return given_back
 
 
 def free_expired_units(session: Session, max_attempts: int, lease_seconds: float) -> list[Freed]:
@@ -179,13 +183,18 @@ def next_expiry(session: Session) -> float | None:
 
 def change_held(session: Session, claim: Claim, **values: Any) -> bool:
     """Change the unit's row; false, with nothing changed, when the claim is gone."""
-    changed = session.execute(
-        update(Unit)
-        .where(Unit.id == claim.unit_id, Unit.fence == claim.fence, Unit.state == UnitState.RUNNING)
-        .values(**values)
-        .returning(Unit.id)
-    )
+    changed = session.execute(update(Unit).where(*_under(claim)).values(**values).returning(Unit.id))
     return changed.first() is not None
+
+
+def lock_held(session: Session, claim: Claim) -> bool:
+    """Hold the unit's row until the transaction ends; false when the claim is gone."""
+    held = select(Unit.id).where(*_under(claim)).with_for_update(key_share=True)
+    return session.scalar(held) is not None
+
+
+def _under(claim: Claim) -> tuple[ColumnElement[bool], ...]:
+    return Unit.id == claim.unit_id, Unit.fence == claim.fence, Unit.state == UnitState.RUNNING
 
 
 def _free(session: Session, job: Job, unit: Unit, max_attempts: int, moment: datetime) -> Freed:
@@ -199,5 +208,6 @@ def _free(session: Session, job: Job, unit: Unit, max_attempts: int, moment: dat
     else:
         unit.state, unit.queued_at = UnitState.QUEUED, moment
         unit.steps_done, unit.worker_id = 0, None
+        forget_given(session, Unit.id == unit.id)
     tally(session, "recoveries")
     return Freed(unit.id, unit.job_id, unit.attempts, failed)

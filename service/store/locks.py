@@ -6,6 +6,15 @@ from sqlalchemy.orm import Session, defer
 from service.store.tables import Job
 
 
+def share_job(session: Session, job_id: str) -> bool:
+    """Keep a job from being deleted until the transaction ends, and hold up nobody else; false where there is none.
+
+    Rows that refer to a job share it anyway, when they are written: here it comes before its units, as the order is.
+    """
+    query = select(Job.id).where(Job.id == job_id).with_for_update(read=True, key_share=True)
+    return session.scalar(query) is not None
+
+
 def lock_job(session: Session, job_id: str, *, skip_locked: bool = False) -> Job | None:
     """Hold a job's row until the transaction ends: of two workers that end its last units the later sees the other's.
 

@@ -6,7 +6,7 @@ import json
 import math
 import numbers
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -20,6 +20,9 @@ from service.store.variants import MAX_VARIANT, as_text
 KEPT_ARRAY: Final = "array"  # name of a kept array inside its NPZ file
 _NUMBERS: Final = "biuf"  # NumPy's kinds of booleans, integers and floats
 _SHOWN: Final = 80  # characters of a value in a message
+
+
+Which = tuple[str, Variant, str | None]  # a result's name, variant and picture
 
 
 class UnpackableError(OccluscopeError):
@@ -44,6 +47,11 @@ class PackedResult:
     sha256: str
     stored_bytes: int
 
+    @property
+    def which(self) -> Which:
+        """What it is called: of a unit's results no two have the same."""
+        return self.name, self.variant, self.image
+
 
 @dataclass(frozen=True)
 class PackedOutcome:
@@ -65,11 +73,9 @@ def pack_outcome(outcome: Outcome) -> PackedOutcome:
         One of them cannot be stored.
     """
     results = pack_results(outcome.results)
-    for (name, variant, image), times in Counter((one.name, one.variant, one.image) for one in results).items():
-        if times > 1:
-            raise UnpackableError(f"{_called('result', name, variant, image)} was given {times} times; right is once")
+    require_each_once(results)
     kept = {name: _npz(name, array) for name, array in outcome.kept.items()}
-    return PackedOutcome(results, [_packed_metric(metric) for metric in outcome.metrics], kept)
+    return PackedOutcome(results, pack_metrics(outcome.metrics), kept)
 
 
 def pack_results(results: Sequence[NamedResult]) -> list[PackedResult]:
@@ -81,6 +87,44 @@ def pack_results(results: Sequence[NamedResult]) -> list[PackedResult]:
         One of them cannot be stored.
     """
     return [_packed_result(named) for named in results]
+
+
+def pack_metrics(metrics: Sequence[Metric]) -> list[Metric]:
+    """Numbers as their rows have them.
+
+    Raises
+    ------
+    UnpackableError
+        One of them cannot be stored.
+    """
+    return [_packed_metric(metric) for metric in metrics]
+
+
+def require_each_once(results: Sequence[PackedResult]) -> None:
+    """No two results of a unit have name, variant and picture in common: which of them should be shown?
+
+    Raises
+    ------
+    UnpackableError
+        Two have.
+    """
+    for which, times in Counter(result.which for result in results).items():
+        if times > 1:
+            raise UnpackableError(f"{_called('result', *which)} was given {times} times; right is once")
+
+
+def require_none_given_before(results: Sequence[PackedResult], given: Iterable[Which]) -> None:
+    """None of a unit's results is one that it gave before.
+
+    Raises
+    ------
+    UnpackableError
+        One is.
+    """
+    asked = {result.which for result in results}
+    for which in given:
+        if which in asked:
+            raise UnpackableError(f"{_called('result', *which)} was given before; right is once")
 
 
 def _packed_result(named: NamedResult) -> PackedResult:

@@ -14,6 +14,7 @@ from occluscope import analyses, models
 from occluscope.analyses.contract import AnalysisSpec, ImageRef
 from occluscope.analyses.contract import Stage as PlannedStage
 from occluscope.analyses.contract import Unit as PlannedUnit
+from service.store.given import is_shown
 from service.store.kept import kept_before
 from service.store.stages import count_ended, stage_of_units, stages_of, waiting_units
 from service.store.states import COMPARE, UnitState
@@ -81,7 +82,8 @@ def _images(session: Session, job_id: str) -> list[ImageRef]:
 def _comparison(session: Session, job_id: str) -> list[PlannedUnit]:
     """One unit: a step for each question that two models answered, and one for all numbers."""
     question = (Artifact.name, Artifact.variant, Artifact.image_id)
-    query = select(*question).where(Artifact.job_id == job_id, ~Artifact.preview).group_by(*question)
+    query = select(*question).join(Unit, Unit.id == Artifact.unit_id)
+    query = query.where(Artifact.job_id == job_id, is_shown(Artifact), ~Artifact.preview).group_by(*question)
     questions = query.having(func.count(Artifact.model.distinct()) > 1).subquery()
     return [PlannedUnit(images=(), steps=1 + (session.scalar(select(func.count()).select_from(questions)) or 0))]
 

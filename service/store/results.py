@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import ColumnElement, exists, or_, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from service.store.given import is_shown
 from service.store.tables import Artifact, JobImage, Metric, Unit
 
 
@@ -38,11 +39,13 @@ def results_page(
     if image is not None:
         return _results(session, job_id, [image], name)
     query = select(JobImage.position, JobImage.image_id).where(JobImage.job_id == job_id, JobImage.position > after)
-    given = exists().where(Artifact.job_id == job_id, Artifact.image_id == JobImage.image_id)
+    of_image = (Artifact.job_id == job_id, Artifact.image_id == JobImage.image_id)
+    given = exists().where(*of_image, Unit.id == Artifact.unit_id, is_shown(Artifact))
     if name is not None:
         query = query.where(given.where(Artifact.name == name))
     else:
-        query = query.where(or_(given, exists().where(Metric.job_id == job_id, Metric.image_id == JobImage.image_id)))
+        of_image = (Metric.job_id == job_id, Metric.image_id == JobImage.image_id)
+        query = query.where(or_(given, exists().where(*of_image, Unit.id == Metric.unit_id, is_shown(Metric))))
     found = session.execute(query.order_by(JobImage.position).limit(limit + 1)).all()
     pictures, is_last = [image_id for _, image_id in found[:limit]], len(found) <= limit
     page = _results(session, job_id, pictures, name, and_others=is_last)
@@ -51,15 +54,24 @@ def results_page(
 
 def names_of_results(session: Session, job_id: str) -> list[str]:
     """Names of all artifacts that there are, whatever their page."""
-    return list(session.scalars(select(Artifact.name).where(Artifact.job_id == job_id).distinct()))
+    query = select(Artifact.name).join(Unit, Unit.id == Artifact.unit_id)
+    return list(session.scalars(query.where(Artifact.job_id == job_id, is_shown(Artifact)).distinct()))
+
+
+def find_artifact(session: Session, artifact_id: str) -> Artifact | None:
+    """One result; one that is not shown yet is none."""
+    query = select(Artifact).join(Unit, Unit.id == Artifact.unit_id)
+    return session.scalar(query.where(Artifact.id == artifact_id, is_shown(Artifact)))
 
 
 def _results(
     session: Session, job_id: str, pictures: Sequence[str], name: str | None, *, and_others: bool = False
 ) -> ResultsPage:
     """Each picture's together, in the order of units and of each analysis. and_others: and those of no picture."""
-    artifacts = select(Artifact).join(Unit, Unit.id == Artifact.unit_id).where(Artifact.job_id == job_id)
-    metrics = select(Metric).join(Unit, Unit.id == Metric.unit_id).where(Metric.job_id == job_id)
+    artifacts = select(Artifact).join(Unit, Unit.id == Artifact.unit_id)
+    artifacts = artifacts.where(Artifact.job_id == job_id, is_shown(Artifact))
+    metrics = select(Metric).join(Unit, Unit.id == Metric.unit_id)
+    metrics = metrics.where(Metric.job_id == job_id, is_shown(Metric))
     if name is not None:
         artifacts = artifacts.where(Artifact.name == name)
     place = {image: number for number, image in enumerate(pictures)}

@@ -1,4 +1,4 @@
-"""What workers write under a claim: progress, results, failure.
+"""What workers write under a claim: progress, results as they come, the unit's end.
 
 Every change here holds only for the claim's own fencing number. A worker whose lease ran out and whose unit
 was claimed again, or whose job was deleted, changes nothing and is told so.
@@ -9,15 +9,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from occluscope.results import Metric, Packed, Result, unpack
 from service.store.database import clock
 from service.store.ending import note_ended_unit
+from service.store.given import NOTHING, Given
 from service.store.kept import kept_rows
-from service.store.leases import Claim, change_held
-from service.store.locks import lock_job
-from service.store.packing import PackedOutcome, PackedResult
+from service.store.leases import Claim, change_held, lock_held
+from service.store.locks import lock_job, share_job
+from service.store.packing import PackedOutcome, PackedResult, require_none_given_before
 from service.store.states import JobState, UnitState
 from service.store.tables import Artifact, Unit
 from service.store.tables import Metric as MetricRow
@@ -37,8 +39,36 @@ def report_progress(session: Session, claim: Claim, steps_done: int, previews: S
     return True
 
 
-def commit_unit(session: Session, claim: Claim, outcome: PackedOutcome) -> bool:
-    """Store what the unit gave and end it, all or nothing; false, with nothing stored, when the claim is gone."""
+def give_results(
+    session: Session, claim: Claim, before: Given, results: Sequence[PackedResult], metrics: Sequence[Metric]
+) -> bool:
+    """Store what a unit that runs gave since; false, with nothing stored, when the claim is gone.
+
+    It is shown once the unit has succeeded, and forgotten where that ends otherwise. before: what it gave until then.
+    The same once more, as after a commit that was not acknowledged, changes nothing.
+
+    Raises
+    ------
+    UnpackableError
+        The unit gave one of the results before.
+    """
+    if not share_job(session, claim.job_id) or not lock_held(session, claim):
+        return False
+    if not _is_stored(session, claim, before, results):
+        _store_results(session, claim, before, results, metrics)
+    return True
+
+
+def commit_unit(session: Session, claim: Claim, outcome: PackedOutcome, before: Given = NOTHING) -> bool:
+    """Store what the unit gave and end it, all or nothing; false, with nothing stored, when the claim is gone.
+
+    before: what it gave through `give_results`.
+
+    Raises
+    ------
+    UnpackableError
+        The unit gave one of the results before.
+    """
     if (job := lock_job(session, claim.job_id)) is None:
         return False
     moment = clock(session)
@@ -53,9 +83,8 @@ def commit_unit(session: Session, claim: Claim, outcome: PackedOutcome) -> bool:
     if not ended:
         return False
     session.add_all(kept_rows(claim.unit_id, outcome.kept))
-    session.add_all(_artifact_row(claim, position, packed) for position, packed in enumerate(outcome.results))
-    session.add_all(_metric_row(claim, position, metric) for position, metric in enumerate(outcome.metrics))
-    job.stored_bytes += sum(packed.stored_bytes for packed in outcome.results)
+    _store_results(session, claim, before, outcome.results, outcome.metrics)
+    job.stored_bytes += before.plus(outcome.results, outcome.metrics).stored_bytes
     seconds = max((moment - claim.claimed_at).total_seconds(), 0.0)
     tally(session, "unit_seconds", claim.analysis, claim.model, total=seconds)
     tally(session, "steps", claim.analysis, claim.model, count=claim.unit.steps)
@@ -111,6 +140,33 @@ def stored_result(artifact: Artifact) -> Result:
     """A result as its unit gave it, bit for bit."""
     array = None if artifact.array is None else np.load(io.BytesIO(artifact.array), allow_pickle=False)
     return unpack(artifact.kind, Packed(artifact.meta, array))
+
+
+def _is_stored(session: Session, claim: Claim, before: Given, results: Sequence[PackedResult]) -> bool:
+    """Whether what comes after that is there: under one claim places are given in order, each once."""
+    of_unit, place = (Artifact, before.results) if results else (MetricRow, before.metrics)
+    there = select(of_unit.id).where(of_unit.unit_id == claim.unit_id, of_unit.position == place)
+    return session.scalar((there.where(~Artifact.preview) if results else there).limit(1)) is not None
+
+
+def _store_results(
+    session: Session, claim: Claim, before: Given, results: Sequence[PackedResult], metrics: Sequence[Metric]
+) -> None:
+    rows = [
+        *(_artifact_row(claim, place, packed) for place, packed in enumerate(results, start=before.results)),
+        *(_metric_row(claim, place, metric) for place, metric in enumerate(metrics, start=before.metrics)),
+    ]
+    if not before.results:
+        session.add_all(rows)
+        return
+    try:
+        with session.begin_nested():  # so that the transaction can still say which was given before
+            session.add_all(rows)
+    except IntegrityError:
+        given = select(Artifact.name, Artifact.variant, Artifact.image_id)
+        given = given.where(Artifact.unit_id == claim.unit_id, ~Artifact.preview)
+        require_none_given_before(results, ((row.name, row.variant, row.image_id) for row in session.execute(given)))
+        raise
 
 
 def _metric_row(claim: Claim, position: int, metric: Metric) -> MetricRow:

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef
+from occluscope.analyses.gathering import Gathered
 from occluscope.client import ApiError, Artifact, Client, Job, Results, UnreachableError
 from occluscope.models.loading import LoadedModel
 from occluscope.results import Heatmap
@@ -54,7 +55,7 @@ def test_its_results_are_bit_for_bit_the_librarys(
     params = spec.parse(PARAMS)
     (unit,) = spec.plan(params, lite0.card, [ImageRef(finished.images[0], 600, 400)], {})
     picture = lite0.card.preparation.prepare(photographs["coffee"])
-    outcome = analyses.compute("occlusion")(lite0, [picture], params, unit, lambda _done, _preview=None: None)
+    outcome = analyses.compute("occlusion")(lite0, [picture], params, unit, Gathered())
     stored = {
         artifact.name: artifact
         for artifact in client.results(finished.id).artifacts

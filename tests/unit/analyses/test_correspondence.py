@@ -14,6 +14,7 @@ from occluscope.analyses.contract import ImageRef, Outcome, Part
 from occluscope.analyses.correspondence.coco import parts_from_coco
 from occluscope.analyses.correspondence.distances import compare, cosine, hamming
 from occluscope.analyses.correspondence.spec import on_input
+from occluscope.analyses.gathering import Gathered
 from occluscope.errors import InvalidInputError
 from occluscope.models import card
 from occluscope.models.loading import LoadedModel
@@ -100,7 +101,7 @@ def run(
         reports: list[int] = []
         prepared = model.card.preparation.prepare(picture)
         outcome = analyses.compute("correspondence")(
-            model, [prepared], parsed, unit, lambda done, _preview=None, reports=reports: reports.append(done)
+            model, [prepared], parsed, unit, Gathered(lambda done, _preview=None, reports=reports: reports.append(done))
         )
         assert reports[-1] == unit.steps
         outcomes.append(outcome)

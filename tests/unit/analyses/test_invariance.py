@@ -11,6 +11,7 @@ from torchvision.transforms import v2
 
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef, Outcome, Part
+from occluscope.analyses.gathering import Gathered
 from occluscope.analyses.invariance.families import FAMILIES
 from occluscope.analyses.layer_choice import layer_names
 from occluscope.errors import InvalidInputError
@@ -39,7 +40,7 @@ def run(model: LoadedModel, pictures: list[Image.Image], **params: Any) -> tuple
                 [model.card.preparation.prepare(picture)],
                 parsed,
                 unit,
-                lambda done, _preview=None, reports=reports: reports.append(done),
+                Gathered(lambda done, _preview=None, reports=reports: reports.append(done)),
             )
         )
         assert reports == sorted(reports)

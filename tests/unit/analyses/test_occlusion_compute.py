@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef, Outcome
+from occluscope.analyses.gathering import Gathered
 from occluscope.models import card
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Frame, Picture
@@ -31,7 +32,7 @@ def run(model: LoadedModel, picture: Picture, reports: list[int] | None = None, 
         if reports is not None:
             reports.append(done)
 
-    return analyses.compute("occlusion")(model, [picture], parsed, unit, report)
+    return analyses.compute("occlusion")(model, [picture], parsed, unit, Gathered(report))
 
 
 def heatmap(outcome: Outcome, name: str) -> np.ndarray:

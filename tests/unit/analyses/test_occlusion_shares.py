@@ -7,6 +7,7 @@ import pytest
 
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef, Outcome, Part, Unit
+from occluscope.analyses.gathering import Gathered
 from occluscope.analyses.occlusion import spec as occlusion
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
@@ -30,7 +31,10 @@ def prepared(model: LoadedModel) -> dict[str, Picture]:
 
 def run(model: LoadedModel, units: list[Unit], params: Any) -> list[Outcome]:
     pictures = prepared(model)
-    return [analyses.compute("occlusion")(model, [pictures[unit.images[0]]], params, unit, report) for unit in units]
+    return [
+        analyses.compute("occlusion")(model, [pictures[unit.images[0]]], params, unit, Gathered(report))
+        for unit in units
+    ]
 
 
 def later(model: LoadedModel, params: Any, parts: list[Part]) -> Outcome:

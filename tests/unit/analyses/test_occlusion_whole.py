@@ -10,6 +10,7 @@ from torch import Tensor
 
 from occluscope import analyses
 from occluscope.analyses.contract import ImageRef, Outcome
+from occluscope.analyses.gathering import Gathered
 from occluscope.analyses.occlusion import quality
 from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
@@ -26,7 +27,7 @@ def run(model: LoadedModel, pictures: list[Picture], **params: Any) -> Outcome:
     parsed = SPEC.parse(params)
     named = {"m": ImageRef("m", 1, 1)} if params.get("region") == "m" else {}
     (unit,) = SPEC.plan(parsed, model.card, [ImageRef("a", 1, 1)], named)
-    return analyses.compute("occlusion")(model, pictures, parsed, unit, lambda _done, _preview=None: None)
+    return analyses.compute("occlusion")(model, pictures, parsed, unit, Gathered())
 
 
 def result(outcome: Outcome, name: str, variant: str = "") -> Result:
@@ -178,7 +179,7 @@ def test_a_person_who_watches_sees_the_map_as_it_stands(lite0: LoadedModel, coff
 
     params = SPEC.parse({"stride": 32, "method": "naive"})
     (unit,) = SPEC.plan(params, lite0.card, [ImageRef("a", 1, 1)], {})
-    outcome = analyses.compute("occlusion")(lite0, [coffee], params, unit, report)
+    outcome = analyses.compute("occlusion")(lite0, [coffee], params, unit, Gathered(report))
     first, last = seen[0].result, seen[-1].result
     assert isinstance(first, Heatmap)
     assert isinstance(last, Heatmap)
@@ -193,7 +194,7 @@ def test_an_approximate_map_reports_as_it_runs(lite0: LoadedModel, coffee: Pictu
     )
     (unit,) = SPEC.plan(params, lite0.card, [ImageRef("a", 1, 1)], {})
     outcome = analyses.compute("occlusion")(
-        lite0, [coffee], params, unit, lambda done, _preview=None: reports.append(done)
+        lite0, [coffee], params, unit, Gathered(lambda done, _preview=None: reports.append(done))
     )
     assert reports[0] <= 128 < reports[-1] == metrics(outcome)["windows_run"]
     assert reports == sorted(reports)

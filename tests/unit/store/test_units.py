@@ -9,10 +9,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import Outcome, Part
+from occluscope.analyses.gathering import Gathered
 from occluscope.results import ONLY, Heatmap, Table, Variant
 from service.store.comparing import compare_models
 from service.store.database import Database, now
 from service.store.ending import cancel_job
+from service.store.given import NOTHING
 from service.store.jobs import delete_job, results_of, standing_of
 from service.store.kept import kept_before
 from service.store.leases import Claim, Freed, claim_unit, free_expired_units, give_back_unit, next_expiry, renew_lease
@@ -20,7 +22,7 @@ from service.store.packing import PackedOutcome, pack_outcome
 from service.store.planning import units_made
 from service.store.scheduling import count_waiting, due_unit
 from service.store.tables import Artifact, Job, KeptArray, Metric, Unit
-from service.store.units import commit_unit, fail_unit, report_progress, stored_result
+from service.store.units import commit_unit, fail_unit, give_results, report_progress, stored_result
 from tests.parts import wait_until
 from tests.unit.store.conftest import SubmitUnits, given, outcome
 
@@ -33,6 +35,7 @@ WRITES: dict[str, Write] = {
     "renew": lambda session, claim: renew_lease(session, claim, LEASE_SECONDS),
     "report": lambda session, claim: report_progress(session, claim, 50),
     "give back": give_back_unit,
+    "give": lambda session, claim: give_results(session, claim, NOTHING, outcome().results, outcome().metrics),
 }
 
 
@@ -335,7 +338,8 @@ def test_each_model_is_combined_by_itself_and_then_all_are_compared(database: Da
     (comparing,) = following(database, job_id)
     claimed = claim(database, comparing)
     assert (claimed.stage, claimed.model) == ("compare", "")
-    compared = compare_models(database, job_id, lambda *_: None)
+    sink = Gathered()
+    compared = sink.outcome(compare_models(database, job_id, sink))
     assert [(one.name, one.variant) for one in compared.results] == [
         ("map", Variant.of(compared="resnet18 − resnet50")),
         ("metrics_compared", ONLY),

@@ -1,0 +1,213 @@
+"""What units give before their end: hidden until they have succeeded, gone where they do not, there once."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from occluscope.results import Variant
+from service.store.database import Database, clock
+from service.store.ending import cancel_job
+from service.store.given import NOTHING, Given
+from service.store.jobs import delete_job, results_of
+from service.store.leases import Claim, claim_unit, free_expired_units, give_back_unit
+from service.store.locks import lock_job
+from service.store.packing import PackedOutcome, UnpackableError
+from service.store.results import find_artifact, names_of_results, results_page
+from service.store.tables import Artifact, Job, Metric, Unit
+from service.store.units import commit_unit, fail_unit, give_results
+from tests.unit.store.conftest import SubmitUnits, outcome
+
+
+def some(seed: int, image: str | None = None) -> PackedOutcome:
+    """Two results and a metric; of each seed others, by their variant too."""
+    made = outcome(seed, image)
+    variant = Variant.of(seed=str(seed))
+    return replace(made, results=[replace(one, variant=variant) for one in made.results])
+
+
+def claimed(database: Database, unit_id: str) -> Claim:
+    with database.writing() as session:
+        claim = claim_unit(session, unit_id, "w", 30)
+    assert claim is not None
+    return claim
+
+
+def give(database: Database, claim: Claim, seeds: list[int]) -> Given:
+    """Each in a transaction of its own."""
+    before = NOTHING
+    for seed in seeds:
+        with database.writing() as session:
+            assert give_results(session, claim, before, some(seed).results, some(seed).metrics)
+        before = before.plus(some(seed).results, some(seed).metrics)
+    return before
+
+
+def rows(database: Database) -> int:
+    with database.reading() as session:
+        return sum(session.scalar(select(func.count()).select_from(table)) or 0 for table in (Artifact, Metric))
+
+
+def job(database: Database, job_id: str) -> Job:
+    with database.reading() as session:
+        return session.get_one(Job, job_id)
+
+
+def test_what_is_given_is_shown_when_its_unit_has_succeeded_and_not_before(
+    database: Database, submit: SubmitUnits
+) -> None:
+    job_id, (unit_id, _) = submit(2)
+    claim = claimed(database, unit_id)
+    version = job(database, job_id).results_version
+    before = give(database, claim, [1, 2])
+    assert rows(database) == 6
+    with database.reading() as session:
+        artifact_id = session.scalars(select(Artifact.id)).first()
+        assert artifact_id is not None
+        assert find_artifact(session, artifact_id) is None
+        assert results_of(session, job_id) == ([], [])
+        assert names_of_results(session, job_id) == []
+        page = results_page(session, job_id, limit=10)
+        assert (page.artifacts, page.metrics) == ([], [])
+    after = job(database, job_id)
+    assert (after.results_version, after.stored_bytes) == (version, 0)
+
+    with database.writing() as session:
+        assert commit_unit(session, claim, some(3), before)
+    with database.reading() as session:
+        assert find_artifact(session, artifact_id) is not None
+        metrics, artifacts = results_of(session, job_id)
+        assert [(one.position, str(one.variant), one.name) for one in artifacts] == [
+            (2 * (seed - 1) + place, str(seed), name)
+            for seed in (1, 2, 3)
+            for place, name in enumerate(("map", "rows"))
+        ]
+        assert [(one.position, one.value) for one in metrics] == [(0, 1.0), (1, 2.0), (2, 3.0)]
+        assert set(names_of_results(session, job_id)) == {"map", "rows"}
+        page = results_page(session, job_id, limit=10)
+        assert (len(page.artifacts), len(page.metrics)) == (6, 3)
+    ended = job(database, job_id)
+    expected = sum(one.stored_bytes for seed in (1, 2, 3) for one in some(seed).results)
+    assert (ended.results_version, ended.stored_bytes) == (version + 1, expected)
+
+
+def test_a_picture_has_results_on_no_page_before_its_unit_has_succeeded(
+    database: Database, submit: SubmitUnits
+) -> None:
+    job_id, unit_ids = submit(2)
+    claims = [claimed(database, unit_id) for unit_id in unit_ids]
+    images = [claim.unit.images[0] for claim in claims]
+    with database.writing() as session:
+        given = some(1, images[0])
+        assert give_results(session, claims[0], NOTHING, given.results, given.metrics)
+        assert commit_unit(session, claims[1], some(2, images[1]))
+    with database.reading() as session:
+        for name in (None, "map"):
+            page = results_page(session, job_id, limit=1, name=name)
+            assert {row.image_id for row in page.artifacts} == {row.image_id for row in page.metrics} == {images[1]}
+            assert page.cursor is None
+
+
+def let_the_lease_run_out(session: Session, claim: Claim, attempts: int) -> bool:
+    over = clock(session) - timedelta(seconds=1)
+    session.execute(update(Unit).where(Unit.id == claim.unit_id).values(leased_until=over))
+    (freed,) = free_expired_units(session, attempts, 30)
+    return freed.failed == (attempts == 1)
+
+
+OTHER_ENDS: dict[str, Callable[[Session, Claim], object]] = {
+    "fails": lambda session, claim: fail_unit(session, claim, "reason"),
+    "is given back": give_back_unit,
+    "is left by its worker": lambda session, claim: let_the_lease_run_out(session, claim, 3),
+    "is left too often": lambda session, claim: let_the_lease_run_out(session, claim, 1),
+    "is cancelled": lambda session, claim: cancel_job(session, claim.job_id) == "cancelled",
+}
+
+
+@pytest.mark.parametrize("ends", OTHER_ENDS)
+def test_of_a_unit_that_ends_otherwise_nothing_is_left(database: Database, submit: SubmitUnits, ends: str) -> None:
+    """And of a unit that has succeeded everything is."""
+    job_id, (unit_id, other_id) = submit(2)
+    other = claimed(database, other_id)
+    with database.writing() as session:
+        assert commit_unit(session, other, some(7), give(database, other, []))
+    claim = claimed(database, unit_id)
+    give(database, claim, [1, 2])
+    assert rows(database) == 9
+    with database.writing() as session:
+        assert OTHER_ENDS[ends](session, claim)
+    assert rows(database) == 3
+    with database.writing() as session:
+        assert not give_results(session, claim, NOTHING, some(1).results, [])
+    with database.writing() as session:
+        again = claim_unit(session, unit_id, "another", 30)
+    assert (again is not None) == (ends in {"is given back", "is left by its worker"})
+    if again:
+        before = give(database, again, [1, 2])
+        with database.writing() as session:
+            assert commit_unit(session, again, PackedOutcome([], []), before)
+        with database.reading() as session:
+            assert [str(one.variant) for one in results_of(session, job_id)[1]] == ["1", "1", "2", "2", "7", "7"]
+
+
+@pytest.mark.parametrize("what", ["results", "metrics"])
+def test_what_was_stored_though_no_answer_came_is_there_once(
+    database: Database, submit: SubmitUnits, what: str
+) -> None:
+    """The connection was lost after the commit: the same is written again."""
+    _, (unit_id,) = submit(1)
+    claim = claimed(database, unit_id)
+    before = give(database, claim, [1])
+    given = some(2)
+    results, metrics = (given.results, []) if what == "results" else ([], given.metrics)
+    for _ in range(3):
+        with database.writing() as session:
+            assert give_results(session, claim, before, results, metrics)
+    assert rows(database) == 3 + len(results) + len(metrics)
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_result_given_before_is_refused_by_its_name(
+    database: Database, submit: SubmitUnits, at_the_end: bool
+) -> None:
+    job_id, (unit_id,) = submit(1)
+    claim = claimed(database, unit_id)
+    before = give(database, claim, [1, 2])
+    again = replace(some(3), results=[*some(3).results, some(1).results[1]])
+    with (
+        pytest.raises(UnpackableError, match=r"result 'rows' \(1\) was given before; right is once"),
+        database.writing() as session,
+    ):
+        if at_the_end:
+            commit_unit(session, claim, again, before)
+        else:
+            give_results(session, claim, before, again.results, again.metrics)
+    assert rows(database) == 6
+    assert job(database, job_id).state == "running"
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+def test_giving_waits_for_no_end_of_another_unit_and_holds_a_deletion_up(
+    database: Database, submit: SubmitUnits
+) -> None:
+    job_id, (unit_id, _) = submit(2)
+    claim = claimed(database, unit_id)
+    with database.writing() as session:
+        assert lock_job(session, job_id)  # as who ends the other unit
+        before = give(database, claim, [1])
+
+    def delete() -> bool:
+        with database.writing() as session:
+            return delete_job(session, job_id)
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.writing() as session:
+            assert give_results(session, claim, before, [], [])
+            deleting = pool.submit(delete)
+            assert give_results(session, claim, before, some(2).results, some(2).metrics)
+        assert deleting.result(timeout=20)
+    assert rows(database) == 0
