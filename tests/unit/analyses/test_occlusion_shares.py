@@ -13,7 +13,7 @@ from occluscope.models.loading import LoadedModel
 from occluscope.preparation import Picture
 from occluscope.results import ClassMap, Heatmap
 from tests.conftest import random_picture
-from tests.later_stages import run_later
+from tests.later_stages import no_model, run_later
 
 pytestmark = pytest.mark.slow
 
@@ -31,14 +31,20 @@ def prepared(model: LoadedModel) -> dict[str, Picture]:
 
 def run(model: LoadedModel, units: list[Unit], params: Any) -> list[Outcome]:
     pictures = prepared(model)
+    of_units = [[pictures[image] for image in unit.images] for unit in units]
+    compute = analyses.compute("occlusion")
     return [
-        analyses.compute("occlusion")(model, [pictures[unit.images[0]]], params, unit, Gathered(report))
-        for unit in units
+        compute(model, given, params, unit, Gathered(report)) for given, unit in zip(of_units, units, strict=True)
     ]
 
 
 def later(model: LoadedModel, params: Any, parts: list[Part]) -> Outcome:
     return run_later("occlusion", model.card, params, parts, model=lambda: model, pictures=prepared(model))
+
+
+def split(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(occlusion, "SPLIT_WINDOWS", 3)
+    monkeypatch.setattr(occlusion, "PART_WINDOWS", 5)
 
 
 @pytest.mark.parametrize(
@@ -84,14 +90,37 @@ def test_shares_together_give_what_one_unit_gives(
 
 
 def test_a_picture_with_a_share_missing_has_no_maps(lite0: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(occlusion, "SPLIT_WINDOWS", 3)
-    monkeypatch.setattr(occlusion, "PART_WINDOWS", 5)
+    split(monkeypatch)
     params = SPEC.parse({"window": 112, "stride": 56, "insertion_deletion": False})
     units = SPEC.plan(params, lite0.card, IMAGES, {})
     kept = run(lite0, units, params)
     parts = [Part(unit, outcome.kept) for unit, outcome in zip(units, kept, strict=True)]
     together = later(lite0, params, parts[1:])
     assert {one.image for one in together.results} == {"b"}
+
+
+def test_maps_are_made_from_shares_without_a_model(lite0: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    split(monkeypatch)
+    asked = {"window": 112, "stride": 56, "insertion_deletion": False, "region": [0, 0, 100, 100]}
+    params = SPEC.parse(asked | {"target": ["top1", 281], "feature_layer": "_blocks.9"})
+    units = SPEC.plan(params, lite0.card, IMAGES, {})
+    parts = [Part(unit, outcome.kept) for unit, outcome in zip(units, run(lite0, units, params), strict=True)]
+    together = run_later("occlusion", lite0.card, params, parts, model=no_model, pictures=prepared(lite0))
+    assert {one.image for one in together.results} == {"a", "b"}
+
+
+def test_a_split_picture_with_a_mask_has_curves_and_pointing(
+    lite0: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = SPEC.parse({"window": 112, "stride": 56, "region": "b"})
+    alone = run(lite0, SPEC.plan(params, lite0.card, IMAGES[:1], {"b": IMAGES[1]}), params)[0]
+    split(monkeypatch)
+    units = SPEC.plan(params, lite0.card, IMAGES[:1], {"b": IMAGES[1]})
+    assert len(units) > 1
+    parts = [Part(unit, outcome.kept) for unit, outcome in zip(units, run(lite0, units, params), strict=True)]
+    together = later(lite0, params, parts)
+    assert [metric.name for metric in together.metrics] == [metric.name for metric in alone.metrics]
+    assert {"pointing_hit", "insertion_auc"} <= {metric.name for metric in together.metrics}
 
 
 def test_every_window_is_in_one_share(lite0: LoadedModel) -> None:
