@@ -28,7 +28,7 @@ from occluscope.analyses.contract import ImageRef, Outcome
 from occluscope.analyses.gathering import Gathered
 from occluscope.models import card
 from occluscope.models.loading import LoadedModel, load
-from occluscope.preparation import Picture
+from occluscope.pictures.preparation import Picture
 
 MODEL: Final = "efficientnet_lite0"
 WINDOW: Final = 32

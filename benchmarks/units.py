@@ -22,7 +22,7 @@ from benchmarks import database as filling
 from benchmarks.writing import write
 from occluscope.analyses.contract import Outcome
 from occluscope.analyses.contract import Unit as PlannedUnit
-from occluscope.preparation import Frame
+from occluscope.pictures.preparation import Frame
 from occluscope.results import GridGeometry, Heatmap, Metric, NamedResult
 from service.store.database import Database
 from service.store.images import add_image

@@ -8,7 +8,7 @@ from occluscope.analyses.contract import FIRST, Outcome, Part, Report, Work
 from occluscope.analyses.gathering import Gathered
 from occluscope.models.card import ModelCard
 from occluscope.models.loading import LoadedModel
-from occluscope.preparation import Picture
+from occluscope.pictures.preparation import Picture
 
 
 def silent(*_: Any) -> None:

@@ -47,9 +47,15 @@ class UnitReport:
         self._stopping = stopping
         self._preview_interval = config.preview_seconds
         self._written = self._previewed = 0.0
+        self._steps_done = 0
         self.given = Giving(self._store)
 
+    def repeat(self) -> None:
+        """Report that the unit goes on, with no further step done."""
+        self(self._steps_done)
+
     def __call__(self, steps_done: int, preview: Preview | None = None, /) -> None:
+        self._steps_done = steps_done
         self._require_wanted()
         moment = time.monotonic()
         if moment - self._written >= self._interval:

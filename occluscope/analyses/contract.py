@@ -14,7 +14,7 @@ from occluscope.errors import FieldError, InvalidInputError
 if TYPE_CHECKING:
     from occluscope.models.card import ModelCard
     from occluscope.models.loading import LoadedModel
-    from occluscope.preparation import Picture
+    from occluscope.pictures.preparation import Picture
     from occluscope.results import Metric, NamedResult
 
 

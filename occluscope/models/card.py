@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from occluscope.preparation import Preparation
+from occluscope.pictures.preparation import Preparation
 
 _ROOT: Final = files("occluscope.models")
 IMAGENET_LABELS: Final = "imagenet_1k"  # label set of ImageNet's 1,000 classes

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from occluscope.preparation import Frame
+from occluscope.pictures.preparation import Frame
 from occluscope.windows import Size, WindowGrid
 
 

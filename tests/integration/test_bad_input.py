@@ -14,7 +14,7 @@ from service.running.stack import Stack
 from service.store.database import Database
 from service.store.tables import Base
 from tests.conftest import encode, random_picture
-from tests.unit.test_pictures import BAD, png_header
+from tests.unit.pictures.test_reading import BAD, png_header
 
 GOOD: dict[str, Any] = {"analysis": "occlusion", "model": "efficientnet_lite0", "params": {}}
 NOBODY = "0" * 32

@@ -15,7 +15,7 @@ from occluscope.analyses.layer_choice import layer_names
 from occluscope.engine.layers import layer_outputs
 from occluscope.engine.memory import in_batches
 from occluscope.models.loading import LoadedModel
-from occluscope.preparation import Picture
+from occluscope.pictures.preparation import Picture
 from occluscope.results import Column, Curves, Metric, NamedResult, RgbImage, Series, Table, Variant
 from occluscope.windows import Box, Size
 

@@ -11,7 +11,7 @@ from occluscope.analyses.contract import AnalysisSpec, Before, ImageRef, MetricS
 from occluscope.analyses.layer_choice import Layers, layer_errors
 from occluscope.errors import FieldError, InvalidInputError
 from occluscope.models.card import ModelCard
-from occluscope.preparation import Frame
+from occluscope.pictures.preparation import Frame
 from occluscope.windows import Box
 
 MAX_PARTS: Final = 16

@@ -20,7 +20,7 @@ from occluscope.engine.layers import observed
 from occluscope.engine.memory import in_batches
 from occluscope.models.heads import Head
 from occluscope.models.loading import LoadedModel
-from occluscope.preparation import Picture
+from occluscope.pictures.preparation import Picture
 from occluscope.results import Metric, NamedResult, Strip, Variant
 
 __all__ = ["compute", "means"]

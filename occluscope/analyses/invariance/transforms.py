@@ -7,6 +7,7 @@ noise and JPEG are those of what the model sees.
 
 import io
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Final, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from scipy.ndimage import convolve1d, gaussian_filter
 from torchvision.transforms.v2 import functional
 
 from occluscope.analyses.invariance.families import Family, FamilyName
-from occluscope.preparation import Picture, Preparation
+from occluscope.pictures.preparation import Picture, Preparation
 
 Fill = Literal["grey", "edge", "reflect"]
 Affine = np.ndarray  # float64 [2, 3]: (x, y, 1) of the input, borders of pixels counted → (x, y) of a picture
@@ -144,16 +145,21 @@ class Transformations:
         """From the input to the original picture: (x, y)."""
         return np.asarray(self._corner + place * self._scale)
 
+    @cached_property
+    def _whole(self) -> Image.Image:
+        """The original; changes of colour alone do not load it."""
+        return self._picture.original
+
     def _factor(self, ratio: float) -> int:
         """How many times smaller the original may be made beforehand: it has far more pixels than will be seen.
 
         ratio: pixels of the original for each of the input's.
         """
-        return min(max(int(ratio / _GAP), 1), *self._picture.original.size)
+        return min(max(int(ratio / _GAP), 1), *self._whole.size)
 
     def _filled(self, factor: int) -> "_Filled":
         """The original, made smaller by a whole factor."""
-        original = self._picture.original
+        original = self._whole
         grey = np.round(np.array(self._preparation.mean) * 255).astype(np.uint8)
         return _Filled(np.asarray(original.reduce(factor) if factor > 1 else original), self._fill, grey)
 

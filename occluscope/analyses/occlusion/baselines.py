@@ -7,7 +7,7 @@ from torch import Tensor
 from occluscope.analyses.occlusion.parameters import OcclusionParameters
 from occluscope.engine.covers import Cover, blurred, constant_cover, gaussian_cover, mean_cover, picture_cover
 from occluscope.models.loading import LoadedModel
-from occluscope.preparation import Picture
+from occluscope.pictures.preparation import Picture
 from occluscope.windows import Size
 
 

@@ -17,7 +17,7 @@ from occluscope.analyses.occlusion.running import Runner, precision_error
 from occluscope.analyses.occlusion.spec import Share
 from occluscope.analyses.occlusion.target_maps import target_maps
 from occluscope.models.loading import LoadedModel
-from occluscope.preparation import Picture
+from occluscope.pictures.preparation import Picture
 
 
 def compute(

@@ -11,7 +11,7 @@ from torch import Tensor
 from occluscope.analyses.occlusion.parameters import OcclusionParameters
 from occluscope.analyses.occlusion.targets import Outputs, Target
 from occluscope.models.card import ModelCard
-from occluscope.preparation import Picture
+from occluscope.pictures.preparation import Picture
 from occluscope.results import GridGeometry, Variant
 from occluscope.windows import Size, WindowGrid
 

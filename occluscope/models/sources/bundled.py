@@ -9,7 +9,7 @@ from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
 
 from occluscope.models.card import Description, ModelCard
-from occluscope.preparation import Preparation
+from occluscope.pictures.preparation import Preparation
 
 _INPUT_SIZES: Final = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
 _CROP_PADDING: Final = 32  # pixels that their authors' preparation cuts off

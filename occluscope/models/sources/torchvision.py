@@ -13,7 +13,7 @@ from torchvision import models as torchvision_models
 
 from occluscope.errors import WeightsUnavailableError
 from occluscope.models.card import Description, ModelCard
-from occluscope.preparation import Preparation
+from occluscope.pictures.preparation import Preparation
 
 DOWNLOAD_TIMEOUT_S: Final = 30.0  # without an answer for this long a download is given up
 

@@ -18,7 +18,7 @@ from occluscope.analyses.gathering import Gathered
 from occluscope.errors import InvalidInputError
 from occluscope.models import card
 from occluscope.models.loading import LoadedModel
-from occluscope.preparation import Frame
+from occluscope.pictures.preparation import Frame
 from occluscope.results import RgbImage, Table
 from tests.later_stages import run_later
 

@@ -13,7 +13,7 @@ from torchvision.transforms import v2
 from occluscope.analyses.invariance.families import FAMILIES
 from occluscope.analyses.invariance.transforms import Transformations
 from occluscope.models import card
-from occluscope.preparation import Preparation
+from occluscope.pictures.preparation import Preparation
 from tests.conftest import random_picture
 
 LITE0 = card("efficientnet_lite0")

@@ -14,7 +14,7 @@ from occluscope.analyses.contract import ImageRef, Outcome
 from occluscope.analyses.gathering import Gathered
 from occluscope.models import card
 from occluscope.models.loading import LoadedModel
-from occluscope.preparation import Frame, Picture
+from occluscope.pictures.preparation import Frame, Picture
 from occluscope.results import ClassMap, Heatmap, Table
 from tests.conftest import random_picture
 
@@ -68,7 +68,7 @@ def analytic(size: tuple[int, int], channel: int = 1, scale: float = 0.01) -> Lo
 
 
 def whole(picture: Image.Image) -> Picture:
-    return Picture(np.array(picture), Frame(0, 0, picture.width, picture.height), picture)
+    return Picture(np.array(picture), Frame(0, 0, picture.width, picture.height), lambda: picture)
 
 
 @pytest.mark.parametrize(

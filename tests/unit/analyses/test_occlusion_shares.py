@@ -10,7 +10,7 @@ from occluscope.analyses.contract import ImageRef, Outcome, Part, Unit
 from occluscope.analyses.gathering import Gathered
 from occluscope.analyses.occlusion import spec as occlusion
 from occluscope.models.loading import LoadedModel
-from occluscope.preparation import Picture
+from occluscope.pictures.preparation import Picture
 from occluscope.results import ClassMap, Heatmap
 from tests.conftest import random_picture
 from tests.later_stages import no_model, run_later
@@ -33,9 +33,7 @@ def run(model: LoadedModel, units: list[Unit], params: Any) -> list[Outcome]:
     pictures = prepared(model)
     of_units = [[pictures[image] for image in unit.images] for unit in units]
     compute = analyses.compute("occlusion")
-    return [
-        compute(model, given, params, unit, Gathered(report)) for given, unit in zip(of_units, units, strict=True)
-    ]
+    return [compute(model, given, params, unit, Gathered(report)) for given, unit in zip(of_units, units, strict=True)]
 
 
 def later(model: LoadedModel, params: Any, parts: list[Part]) -> Outcome:

@@ -13,7 +13,7 @@ from occluscope.analyses.contract import ImageRef, Outcome
 from occluscope.analyses.gathering import Gathered
 from occluscope.analyses.occlusion import quality
 from occluscope.models.loading import LoadedModel
-from occluscope.preparation import Picture
+from occluscope.pictures.preparation import Picture
 from occluscope.results import Curves, Heatmap, NamedResult, Result
 from tests.unit.analyses.test_occlusion_compute import analytic, whole
 

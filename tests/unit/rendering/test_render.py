@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from occluscope import pictures
-from occluscope.preparation import Frame
+from occluscope.pictures.preparation import Frame
 from occluscope.rendering import COLORMAPS, DrawingOptions, overlay, render_png
 from occluscope.rendering.render import MAX_PIXELS
 from occluscope.rendering.scale import scale_of_numbers

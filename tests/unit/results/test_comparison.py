@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from occluscope.preparation import Frame
+from occluscope.pictures.preparation import Frame
 from occluscope.results import Column, Curves, GridGeometry, Heatmap, Matrix, Metric, Result, Series, Strip, Table
 from occluscope.results.comparison import compare, compare_metrics
 from occluscope.windows import WindowGrid

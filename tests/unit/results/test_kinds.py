@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from occluscope.preparation import Frame
+from occluscope.pictures.preparation import Frame
 from occluscope.results import (
     KINDS,
     ClassMap,

@@ -7,7 +7,7 @@ import pytest
 
 from occluscope.analyses.contract import Outcome
 from occluscope.analyses.contract import Unit as PlannedUnit
-from occluscope.preparation import Frame
+from occluscope.pictures.preparation import Frame
 from occluscope.results import Column, GridGeometry, Heatmap, Metric, NamedResult, Table
 from occluscope.windows import WindowGrid
 from service.store.database import Database

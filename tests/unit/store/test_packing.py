@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from occluscope.analyses.contract import Outcome
-from occluscope.preparation import Frame
+from occluscope.pictures.preparation import Frame
 from occluscope.results import (
     ClassMap,
     Column,

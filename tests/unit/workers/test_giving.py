@@ -12,7 +12,7 @@ from occluscope import analyses
 from occluscope.analyses.contract import Outcome, Sink
 from occluscope.analyses.contract import Unit as PlannedUnit
 from occluscope.errors import UnitAbortedError
-from occluscope.preparation import Frame
+from occluscope.pictures.preparation import Frame
 from occluscope.results import GridGeometry, Heatmap, Metric, NamedResult, Variant
 from occluscope.windows import WindowGrid
 from service.queue import Queue

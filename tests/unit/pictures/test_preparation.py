@@ -3,7 +3,7 @@ import pytest
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as reference
 
-from occluscope.preparation import Interpolation, Preparation
+from occluscope.pictures.preparation import Interpolation, Preparation
 from tests.conftest import random_picture
 
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from occluscope import pictures
 from occluscope.errors import InvalidPictureError
+from occluscope.pictures import reading
 from tests.conftest import encode, random_picture
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -75,7 +76,7 @@ def block_means(picture: np.ndarray, factor: int) -> np.ndarray:
 def test_a_picture_larger_than_needed_comes_reduced_by_means(
     mode: str, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "_BAND_PIXELS", 8000)  # several bands
+    monkeypatch.setattr(reading, "_BAND_PIXELS", 8000)  # several bands
     random = np.random.default_rng(1)
     if mode == "I;16":
         picture = Image.fromarray(random.integers(0, 2**16, size[::-1], dtype=np.uint16))

@@ -1,0 +1,108 @@
+"""Where a unit's pictures come from: each read and prepared when it is needed, by a thread beside the model."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from types import TracebackType
+from typing import Final, Self, TypeVar, overload
+
+from PIL import Image
+
+from occluscope.errors import InvalidPictureError
+from occluscope.pictures.preparation import Picture, Preparation
+
+T = TypeVar("T")
+_HELD_BYTES: Final = 4 * 2**20  # of prepared pictures: those ahead, and those that may be asked for again
+_WAIT_SECONDS: Final = 0.1  # between two calls of `waiting`
+
+
+class PictureSource(Sequence[Picture]):
+    """Prepared pictures in the order of their ids, of which only a few are in memory.
+
+    Iterating prepares the next pictures while the caller works on one; indexing prepares those that are asked for. One
+    picture is decoded at a time. `Picture.original` reads and decodes the picture anew.
+
+    ids: of the pictures. read: gives an upright RGB picture by its id; it is called from the source's thread.
+    waiting: called every tenth of a second while the caller waits for a picture; what it raises ends the wait.
+    An error of `read` is raised where the picture is asked for, and names it.
+
+    Use it in a ``with`` block, from one thread: the source's own thread has ended when the block has.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        read: Callable[[str], Image.Image],
+        preparation: Preparation,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._ids, self._read, self._preparation, self._waiting = ids, read, preparation, waiting
+        height, width = preparation.crop
+        self._most_held = max(_HELD_BYTES // (height * width * 3), 2)
+        self._held: OrderedDict[int, Future[Picture]] = OrderedDict()  # by place, the last asked for at the end
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        self._thread.shutdown(wait=True, cancel_futures=True)
+        self._held.clear()
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    @overload
+    def __getitem__(self, place: int) -> Picture: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Picture]: ...
+    def __getitem__(self, place: int | slice) -> Picture | list[Picture]:
+        places = range(len(self))[place]
+        return self._picture(places) if isinstance(places, int) else [self._picture(one) for one in places]
+
+    def __iter__(self) -> Iterator[Picture]:
+        for place in range(len(self)):
+            for ahead in range(place, min(place + self._most_held, len(self))):
+                self._future(ahead)
+            yield self._picture(place)
+
+    def _picture(self, place: int) -> Picture:
+        try:
+            return self._awaited(self._future(place))
+        except BaseException:
+            self._held.pop(place, None)  # read again if it is asked for again
+            raise
+
+    def _future(self, place: int) -> Future[Picture]:
+        """The picture as it comes; the one whose turn is longest ago makes room for it."""
+        if place not in self._held:
+            self._held[place] = self._thread.submit(self._prepared, self._ids[place])
+        self._held.move_to_end(place)
+        while len(self._held) > self._most_held:
+            _, oldest = self._held.popitem(last=False)
+            oldest.cancel()
+        return self._held[place]
+
+    def _awaited(self, future: Future[T]) -> T:
+        while not wait([future], timeout=_WAIT_SECONDS).done:
+            self._waiting()
+        return future.result()
+
+    def _prepared(self, image_id: str) -> Picture:
+        prepared = self._preparation.prepare(self._decoded(image_id))
+        return Picture(prepared.rgb, prepared.frame, partial(self._original, image_id))
+
+    def _original(self, image_id: str) -> Image.Image:
+        return self._awaited(self._thread.submit(self._decoded, image_id))
+
+    def _decoded(self, image_id: str) -> Image.Image:
+        try:
+            return self._read(image_id)
+        except InvalidPictureError as error:
+            raise InvalidPictureError(f"picture {image_id}: {error}") from error
+        except Exception as error:
+            error.add_note(f"while picture {image_id} was read")
+            raise
