@@ -1,7 +1,7 @@
 """The analyses: each folder here is one, found by its name.
 
-`spec.py` loads without torch and defines ``SPEC``; `compute.py` needs torch and defines ``compute``, and a function for
-each later stage, of its name.
+`spec.py` loads without torch and defines ``SPEC``. `compute.py` needs torch and defines ``compute`` for the first
+stage, and for each later stage a function with the stage's name.
 """
 
 import pkgutil

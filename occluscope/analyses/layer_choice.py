@@ -1,4 +1,4 @@
-"""Which layers a request means: by name, by ``first`` or ``last``, or by depth; what analyses of features share."""
+"""Layers as requests name them: by name, by ``first`` or ``last``, or by depth. Shared by all analyses of features."""
 
 from typing import Annotated, Any, Final
 
@@ -8,7 +8,7 @@ from occluscope.errors import FieldError
 from occluscope.models.card import ModelCard
 
 MAX_LAYERS: Final = 32
-_NO_LAYERS: Final = ("ZeroPad2d", "ConstantPad2d", "Identity", "Dropout", "Dropout2d")  # count nothing as depth
+_NO_LAYERS: Final = ("ZeroPad2d", "ConstantPad2d", "Identity", "Dropout", "Dropout2d")  # not counted as depth
 _ENDS: Final = {"first": 0.0, "last": 1.0}
 
 DESCRIPTION: Final = (
@@ -31,7 +31,9 @@ _Published = Annotated[list[str | Annotated[float, Field(ge=0, le=1)]], Field(mi
 Layers = Annotated[
     tuple[str | float | int, ...],
     AfterValidator(_known_depths),
-    Field(min_length=1, max_length=MAX_LAYERS),  # counted last: of a list with a wrong part that part alone is told
+    Field(
+        min_length=1, max_length=MAX_LAYERS
+    ),  # counted after the entries are valid, so that a wrong entry gives one error only
     BeforeValidator(_as_tuple, json_schema_input_type=_Published),
 ]
 
@@ -42,7 +44,7 @@ def layer_names(layers: Layers, card: ModelCard) -> list[str]:
     Raises
     ------
     LookupError
-        A layer is none of the model's.
+        The model has no such layer.
     """
     order = [layer for layer in card.placed_layers() or card.layers if layer.type not in _NO_LAYERS]
     found = []
@@ -56,7 +58,7 @@ def layer_names(layers: Layers, card: ModelCard) -> list[str]:
 
 
 def layer_errors(layers: Layers, card: ModelCard, max_features: int, times: int = 1) -> list[FieldError]:
-    """What is wrong with the layers, as errors of ``params.layers``.
+    """The errors of ``params.layers``.
 
     max_features: of all layers together, each taken `times` times, for one picture.
     """

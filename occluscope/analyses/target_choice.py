@@ -1,4 +1,4 @@
-"""What a request follows: a class by index or label, the model's own choice, or a channel of a layer."""
+"""Targets as requests name them: a class by index or label, the most probable class, or a channel of a layer."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Final
@@ -11,7 +11,7 @@ from occluscope.models.card import ModelCard
 from occluscope.models.heads import ChannelHead, Head, own_head
 
 MAX_TARGETS: Final = 16
-TOP: Final = "top1"  # what has the largest score, in the picture as it is
+TOP: Final = "top1"  # the class with the largest score for the unchanged picture
 
 
 class ChannelTarget(Parameters):
@@ -55,12 +55,12 @@ Targets = Annotated[
 
 
 def head_of(target: OneTarget, card: ModelCard) -> Head:
-    """The head that a target is one of the scores of."""
+    """The head that has the target's score."""
     return ChannelHead(card, target.layer) if isinstance(target, ChannelTarget) else own_head(card)
 
 
 def index_of(target: OneTarget, head: Head) -> int | None:
-    """Which of the head's scores it is; none for the largest, which only the picture can tell.
+    """The index of the target's score; None for the largest score, which depends on the picture.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def index_of(target: OneTarget, head: Head) -> int | None:
 
 
 def target_errors(target: OneTarget | Sequence[OneTarget], card: ModelCard) -> Iterator[FieldError]:
-    """What of ``params.target``, one target or several, the model does not have."""
+    """The errors of ``params.target``: classes, layers and channels that the model does not have."""
     several = isinstance(target, tuple)
     for position, one in enumerate(target if isinstance(target, tuple) else (target,)):
         try:

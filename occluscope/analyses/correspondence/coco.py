@@ -1,4 +1,4 @@
-"""Parts from annotations in COCO's format: its keypoints as boxes about them, or its boxes by category."""
+"""Parts from annotations in COCO's format: squares around keypoints, or boxes by category."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ Box = list[int]  # top, left, bottom, right; pixels of the picture
 
 
 def parts_from_coco(annotations: dict[str, Any], files: Sequence[str], share: float = 0.2) -> list[dict[str, Box]]:
-    """The `parts` of pictures, in the order of `files` (names as in the annotations, folders apart).
+    """The parameter `parts` for pictures, in the order of `files` (file names as in the annotations, without folders).
 
-    Of annotations with keypoints the largest counts: each labelled keypoint becomes a square about it, its side
-    `share` of the longer side of the annotation's box. Without keypoints every box is a part by its category's name,
-    numbered where there are several. Boxes are cut at the picture's edges.
+    If a picture has annotations with keypoints, the largest of them is used: each labelled keypoint becomes a square
+    around it, with a side of `share` times the longer side of the annotation's box. Without keypoints every box is a
+    part, named by its category and numbered if there are several. Boxes are cut at the picture's edges.
 
     Raises
     ------
     ValueError
-        The annotations are no COCO document, or know a file not or without any part.
+        The annotations are not a COCO document, or have no entry or no part for a file.
     """
     try:
         pictures = {picture["file_name"].rsplit("/", 1)[-1]: picture for picture in annotations["images"]}
@@ -56,7 +56,7 @@ def _keypoint_parts(
 def _category_parts(
     annotations: list[dict[str, Any]], categories: dict[Any, dict[str, Any]]
 ) -> dict[str, tuple[float, float, float, float]]:
-    """The first of a category has its name, the others a number too that makes a name which no other part has."""
+    """Boxes by name: the category's name for the first of a category, with a number that makes it unique for others."""
     parts: dict[str, tuple[float, float, float, float]] = {}
     names = [str(categories[one["category_id"]]["name"]) for one in annotations]
     known, last_number = set(names), dict.fromkeys(names, 1)
@@ -71,7 +71,7 @@ def _category_parts(
 
 
 def _inside(box: tuple[float, float, float, float], picture: dict[str, Any]) -> Box:
-    """Whole pixels of the picture, at least one each way."""
+    """The box in whole pixels inside the picture, at least one pixel high and wide."""
     height, width = int(picture["height"]), int(picture["width"])
     top, left = min(max(round(box[0]), 0), height - 1), min(max(round(box[1]), 0), width - 1)
     return [top, left, min(max(round(box[2]), top + 1), height), min(max(round(box[3]), left + 1), width)]

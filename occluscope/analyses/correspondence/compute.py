@@ -20,8 +20,8 @@ from occluscope.results import Column, Curves, Metric, NamedResult, RgbImage, Se
 from occluscope.windows import Box, Size
 
 _BATCH: Final = 8  # covered copies run at once
-_ROUNDING: Final = 1e-6  # of the layer's largest value: smaller changes are none
-_TRIES: Final = 200  # random places looked at for one outside all parts
+_ROUNDING: Final = 1e-6  # of the layer's largest value: smaller changes count as 0
+_TRIES: Final = 200  # random places tried to find one outside all parts
 _ZOOM: Final = 2
 _COLOURS: Final = (
     "#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#bcbd22", "#17becf", "#7f7f7f",
@@ -31,10 +31,10 @@ _COLOURS: Final = (
 def compute(
     model: LoadedModel, pictures: Sequence[Picture], params: CorrespondenceParameters, unit: Unit, report: Report
 ) -> Outcome:
-    """Cover each part of one picture, and random boxes of its size; keep how the features change.
+    """Cover each part of one picture, and random boxes of the part's size, and keep how the features change.
 
-    Kept: for each layer and part the change of features divided by its largest value, float16 [1 + draws, features],
-    the part first, and its signs, int8 (a float16 may round to 0).
+    Kept for each layer and part: the change of features divided by its largest absolute value, float16 [1 + draws,
+    features], with the part in the first row; and the signs of the change, int8, since a float16 may round to 0.
     """
     (picture,), card = pictures, model.card
     boxes = _boxes(params, unit, picture, card.input_size)
@@ -78,7 +78,7 @@ def pairs(work: Work, report: Report) -> Outcome:
     layers = layer_names(params.layers, card)
 
     def tick() -> None:
-        report(0)  # a cancel is heard, and the watchdog sees it live
+        report(0)  # ends a cancelled job, and shows the watchdog that the unit is alive
 
     for layer in layers:
         for name in part_names(params):
@@ -122,10 +122,12 @@ def _cells(one: Comparison) -> tuple[float, ...]:
 def _distances(
     parts: list[Part], kept: str, measure: Callable[[np.ndarray, Tick], np.ndarray], tick: Tick
 ) -> np.ndarray:
-    """Between all boxes of all pictures: [pictures, boxes, pictures, boxes]."""
+    """Distances between all boxes of all pictures: [pictures, boxes, pictures, boxes]."""
     first = parts[0].kept[kept]
     pictures, boxes = len(parts), len(first)
-    together = np.empty((pictures, *first.shape), dtype=first.dtype)  # each picture's is read, and let go
+    together = np.empty(
+        (pictures, *first.shape), dtype=first.dtype
+    )  # filled picture by picture, so that only one copy is in memory
     for number, part in enumerate(parts):
         together[number] = part.kept[kept]
         tick()
@@ -146,7 +148,7 @@ def _curves(layer: str, ones: list[tuple[str, Comparison]]) -> Curves:
 
 
 def _boxes(params: CorrespondenceParameters, unit: Unit, picture: Picture, input_size: Size) -> dict[str, list[Box]]:
-    """Of each part its own box, then the random ones; pixels of the model's input."""
+    """The boxes of each part: its own first, then the random ones; pixels of the model's input."""
     parts = {name: on_input(tuple(box), picture.frame, input_size) for name, box in unit.payload["parts"].items()}
     own = {name: box for name, box in parts.items() if box is not None}
     random = np.random.default_rng([params.seed, unit.payload["number"]])
@@ -157,7 +159,7 @@ def _boxes(params: CorrespondenceParameters, unit: Unit, picture: Picture, input
 
 
 def _random_box(random: np.random.Generator, like: Box, parts: list[Box], input_size: Size) -> Box:
-    """A box of the same size outside all parts; where there is no room, the one found that overlaps them least."""
+    """A random box of the same size outside all parts; if none is found, the one that overlaps the parts least."""
     height, width = like[2] - like[0], like[3] - like[1]
     tops = random.integers(0, input_size[0] - height + 1, _TRIES)
     lefts = random.integers(0, input_size[1] - width + 1, _TRIES)

@@ -1,4 +1,4 @@
-"""correspondence: distances between changes of features, and what they say; numpy alone.
+"""correspondence: distances between changes of features, and their statistics; uses numpy only.
 
 Zeiler & Fergus 2013, section 4.2: with the change ε_i = x_i − x̃_i of picture i, Δ = Σ_{i≠j} H(sign ε_i, sign ε_j),
 H the Hamming distance. Here Δ is the mean over unordered pairs, H the share of features whose signs differ.
@@ -10,8 +10,8 @@ from typing import Final
 
 import numpy as np
 
-_CHUNK: Final = 2**14  # features taken at once, so that memory stays small
-_RESAMPLED: Final = 64  # permutations or resamplings between two ticks
+_CHUNK: Final = 2**14  # features compared at a time, so that memory stays small
+_RESAMPLED: Final = 64  # permutations or resamplings between two calls of `tick`
 
 Tick = Callable[[], None]
 
@@ -23,7 +23,7 @@ def _silent() -> None:
 def hamming(signs: np.ndarray, tick: Tick = _silent) -> np.ndarray:
     """Share of features whose signs differ, for all pairs: int8 [boxes, features] → float64 [boxes, boxes].
 
-    tick: called now and then; it may raise.
+    tick: called regularly; it may raise to end the work.
     """
     products, both = np.zeros((2, len(signs), len(signs)))
     for start in range(0, signs.shape[1], _CHUNK):  # whole numbers far below 2²⁴: exact in float32
@@ -38,7 +38,7 @@ def hamming(signs: np.ndarray, tick: Tick = _silent) -> np.ndarray:
 
 
 def cosine(changes: np.ndarray, tick: Tick = _silent) -> np.ndarray:
-    """1 − cosine of the angle, for all pairs: [boxes, features] → float64 [boxes, boxes]; 1 where one is nothing."""
+    """1 − cosine of the angle, for all pairs: [boxes, features] → float64 [boxes, boxes]; 1 if either is zero."""
     products = np.zeros((len(changes), len(changes)))
     for start in range(0, changes.shape[1], _CHUNK):
         part = changes[:, start : start + _CHUNK].astype(np.float32)
@@ -70,8 +70,8 @@ def compare(distances: np.ndarray, permutations: int, seed: int, tick: Tick = _s
     """Compare a part with random boxes.
 
     distances: [pictures, boxes, pictures, boxes]; a picture's first box is the part, the others its random boxes.
-    The test exchanges each picture's part with one of its own boxes at random: where the part is one box among
-    others its mean distance is no smaller than theirs. p = (1 + those with as small a mean) ÷ (1 + permutations).
+    The permutation test exchanges each picture's part with one of the picture's boxes at random. Under the null
+    hypothesis the part is a box like any other. p = (1 + permutations with a mean as small) ÷ (1 + permutations).
     The interval resamples pictures with replacement; pairs of a picture with itself are left out.
     """
     pictures, boxes = distances.shape[:2]
@@ -99,7 +99,7 @@ def compare(distances: np.ndarray, permutations: int, seed: int, tick: Tick = _s
 
 
 def _bootstrap(own: np.ndarray, resamplings: int, random: np.random.Generator, tick: Tick) -> np.ndarray:
-    """Mean distance over pairs of different pictures, of each resampling; NaN where one picture fills it."""
+    """Mean distance over pairs of different pictures, for each resampling; NaN if it holds one picture only."""
     pictures = len(own)
     means = np.full(resamplings, np.nan)
     for number, counts in enumerate(random.multinomial(pictures, np.full(pictures, 1 / pictures), resamplings)):

@@ -17,16 +17,16 @@ from occluscope.windows import Box
 MAX_PARTS: Final = 16
 MAX_NAME: Final = 60  # characters
 MAX_DRAWS: Final = 50
-MAX_FEATURES: Final = 2**26  # of all layers and boxes, for one picture; kept until the job has ended
-MAX_COMPARED: Final = 2**30  # of all layers and one part's boxes, over all pictures; compared at once
-MAX_BOXES: Final = 8192  # of one part over all pictures, random ones among them: each is compared with each (512 MB)
+MAX_FEATURES: Final = 2**26  # of all layers and boxes of one picture; stored until the job has ended
+MAX_COMPARED: Final = 2**30  # of all layers and one part's boxes, over all pictures; compared at the same time
+MAX_BOXES: Final = 8192  # of one part over all pictures, with its random ones; all pairs are compared (512 MB)
 _MAX_EDGE: Final = 100_000  # pixels
 
 Parts = dict[str, tuple[int, int, int, int]]
 
 
 def _parts(given: Any) -> Any:
-    """JSON's lists as tuples; said in words where they are no boxes."""
+    """JSON's lists as tuples; the error for anything that is not a box is written for the user."""
     if not isinstance(given, list | tuple):
         raise ValueError('parts is a list with one {"part": [top, left, bottom, right], …} for each picture')  # noqa: TRY004
     for number, boxes in enumerate(given):
@@ -92,13 +92,13 @@ class CorrespondenceParameters(Parameters):
 def plan(
     params: CorrespondenceParameters, card: ModelCard, images: Sequence[ImageRef], _named: Mapping[str, ImageRef]
 ) -> list[Unit]:
-    """One unit a picture: a step for the picture itself, and for each of its boxes.
+    """One unit for each picture, with a step for the picture itself and one for each of its boxes.
 
     Raises
     ------
     InvalidInputError
-        There are fewer than two pictures, parts are not given for each of them, a part lies outside what the model
-        sees, occurs in one picture only, or a layer is none of the model's, or features or boxes are too many.
+        There are fewer than two pictures; parts are not given for each of them; a part lies outside the model's
+        input or occurs in one picture only; the model has no such layer; or there are too many features or boxes.
     """
     of_part = 1 + params.random_draws
     errors = layer_errors(
@@ -142,17 +142,17 @@ def plan(
 def plan_pairs(
     _params: CorrespondenceParameters, _card: ModelCard, _images: Sequence[ImageRef], _before: Before
 ) -> list[Unit]:
-    """One unit over all pictures."""
+    """One unit for all pictures."""
     return [Unit(images=(), steps=1)]
 
 
 def part_names(params: CorrespondenceParameters) -> list[str]:
-    """All parts, in the order they first occur."""
+    """The names of all parts, in the order in which they first occur."""
     return list(dict.fromkeys(name for boxes in params.parts for name in boxes))
 
 
 def on_input(box: Box, frame: Frame, input_size: tuple[int, int]) -> Box | None:
-    """A box of the original picture on the model's input, at least one pixel each way; none where it is not seen."""
+    """A box of the original picture in pixels of the model's input, at least one each way; None if it lies outside."""
     top, left, bottom, right = box
     height, width = input_size
     y = [(edge - frame.top) / (frame.bottom - frame.top) * height for edge in (top, bottom)]

@@ -1,4 +1,4 @@
-"""invariance: brings all pictures together; numpy alone."""
+"""invariance: combines the results of all pictures; uses numpy only."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -19,7 +19,7 @@ _LAYER_COLUMNS: Final = (
     Column("invariance_score", "number"), Column("normalised_variance", "number"), Column("local_firing", "number"),
 )  # fmt: skip
 
-_ACTIVATIONS: Final = 2**23  # of some units on all pictures' copies, measured at once: about 300 MB on the way
+_ACTIVATIONS: Final = 2**23  # activations that are measured at a time; takes about 300 MB
 
 
 def means(work: Work, report: Report) -> Outcome:
@@ -29,7 +29,7 @@ def means(work: Work, report: Report) -> Outcome:
     layers, head = tuple(layer_names(params.layers, card)), head_of(params.target, card)
 
     def tick() -> None:
-        report(0)  # a cancel is heard, and the watchdog sees it live
+        report(0)  # ends a cancelled job, and shows the watchdog that the unit is alive
 
     between = _between_pictures(parts, layers, tick)
     results: list[NamedResult] = []
@@ -83,7 +83,7 @@ def _over_pictures(responses: list[Response], over: Any) -> Response:
 def _between_pictures(
     parts: Sequence[Part], layers: tuple[str, ...], tick: Callable[[], None]
 ) -> dict[str, float] | None:
-    """By layer the mean distance between different pictures; none where there are not two, or they do not differ."""
+    """The mean distance between different pictures, by layer; a layer is left out if fewer than two pictures differ."""
     compared = [part for part in parts if part.unit.payload["compared"]]
     if len(compared) < 2:
         return None
@@ -94,7 +94,7 @@ def _between_pictures(
 
 
 class _UnitMeasures:
-    """Of one family the measures of each layer's units; nothing of a single picture."""
+    """The measures of each layer's units for one family; empty for a single picture."""
 
     def __init__(
         self, parts: Sequence[Part], chosen: ChosenFamily, layers: tuple[str, ...], tick: Callable[[], None]
@@ -121,11 +121,11 @@ class _UnitMeasures:
             self._variance[layer], self._firing[layer] = variance, firing
 
     def typical(self, layer: str) -> tuple[float | None, float | None]:
-        """Of the layer's units the median normalised variance and the mean local firing."""
+        """The median normalised variance and the mean local firing of a layer's units."""
         return _over_units(np.nanmedian, self._variance.get(layer)), _over_units(np.nanmean, self._firing.get(layer))
 
     def results(self) -> list[NamedResult]:
-        """The units of all layers, each layer's from the most invariant to the least."""
+        """The units of all layers, within a layer from the most invariant to the least."""
         if not self._variance:
             return []
         variance = self._matrix(
@@ -138,7 +138,7 @@ class _UnitMeasures:
         ]
 
     def _matrix(self, of_layers: dict[str, np.ndarray], caption: str, unit: str, *, falling: bool) -> Matrix:
-        """Each layer's values in order, NaN behind its last."""
+        """One row for each layer with its values in order, filled up with NaN."""
         rows = np.full((len(of_layers), max(map(len, of_layers.values()))), np.nan, dtype=np.float32)
         for row, values in zip(rows, of_layers.values(), strict=True):
             known = np.sort(values[np.isfinite(values)])

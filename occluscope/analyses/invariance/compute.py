@@ -26,7 +26,7 @@ from occluscope.results import Metric, NamedResult, Strip, Variant
 __all__ = ["compute", "means"]
 
 T = TypeVar("T")
-_BATCH: Final = 8  # copies run at once
+_BATCH: Final = 8  # copies in one batch
 _STRIP: Final = 9  # copies shown above a curve
 _THUMBNAIL: Final = 72  # pixels
 
@@ -36,20 +36,20 @@ def compute(
 ) -> Outcome:
     """Curves of one picture: the score p that is followed, and for each layer ‖f(x) − f(Tx)‖ and 1 − cos(f(x), f(Tx)).
 
-    Kept: of each family the scores (named ``probability``), float64 [strengths], the distances, float64 [layers, 2,
-    strengths], and of each layer its units' mean activations, float32 [strengths, units]; of the pictures that are
-    compared with each other the unchanged picture's features, float32 [features].
+    Kept for each family: the scores (named ``probability``), float64 [strengths]; the distances, float64 [layers, 2,
+    strengths]; and for each layer the mean activations of its units, float32 [strengths, units]. Kept for pictures
+    that are compared with each other: the features of the unchanged picture, float32 [features].
     """
     (picture,) = pictures
-    return _Picture(model, picture, params, unit, report).outcome()
+    return _Run(model, picture, params, unit, report).outcome()
 
 
 @dataclass(frozen=True)
 class _Changed:
-    """What a family's changed copies gave.
+    """The model's answers to a family's changed copies.
 
-    probability: the score that is followed, [copies]; distances: [layers, 2, copies]; units: by layer [copies, units].
-    extra: the score over shifts by one pixel after the other.
+    probability: the score that is followed, [copies]. distances: [layers, 2, copies]. units: mean activations by layer,
+    [copies, units]. extra: the score while the picture is shifted pixel by pixel.
     """
 
     chosen: ChosenFamily
@@ -62,7 +62,7 @@ class _Changed:
     head: Head
 
     def with_unchanged(self, probability: float) -> Response:
-        """The unchanged picture in its place among them."""
+        """The response of all strengths, with the unchanged picture inserted at the identity."""
         place = self.chosen.identity()
         return Response(
             self.chosen,
@@ -73,8 +73,8 @@ class _Changed:
         )
 
 
-class _Picture:
-    """One picture's work: all families share the unchanged picture's features."""
+class _Run:
+    """Computes one picture's unit: all families share the unchanged picture's features."""
 
     def __init__(
         self, model: LoadedModel, picture: Picture, params: InvarianceParameters, unit: Unit, report: Report
@@ -157,7 +157,7 @@ class _Picture:
         )
 
     def _strip(self, chosen: ChosenFamily, copies: dict[float, np.ndarray]) -> Strip:
-        """Some of the copies, evenly spread, the first and the last among them."""
+        """Evenly spaced copies, with the first and the last."""
         strengths = chosen.strengths()
         places = strengths[np.linspace(0, len(strengths) - 1, min(len(strengths), _STRIP)).round().astype(int)]
         return Strip(
@@ -166,7 +166,7 @@ class _Picture:
         )
 
     def _run(self, rgb: np.ndarray, read: Callable[[str, Tensor], T]) -> tuple[Tensor, dict[str, T]]:
-        """The scores, float64 [batch, scores], and by layer what `read` makes of its output."""
+        """The scores, float64 [batch, scores], and what `read` returns for each layer's output."""
         with torch.inference_mode():
             outputs, found = observed(self._model.module, self._model.tensor(rgb), self._layers, read)
         return self._head.scores(outputs), found
@@ -185,7 +185,7 @@ class _Picture:
         return torch.stack([euclidean, cosine.clamp(min=0)]).double(), self._units(layer, output)
 
     def _units(self, layer: str, output: Tensor) -> Tensor:
-        """Mean over places: [batch, units]."""
+        """The units' activations averaged over space: [batch, units]."""
         axis = self._model.card.unit_axis(layer) + 1
         return output.movedim(axis, -1).flatten(1, -2).mean(1) if output.ndim > 2 else output.clone()
 
@@ -197,5 +197,5 @@ def _thumbnail(rgb: np.ndarray) -> np.ndarray:
 
 
 def _flat(output: Tensor) -> Tensor:
-    """[batch, features]: a view where the memory lies channels last."""
+    """All features of each picture: [batch, features]; a view if the memory format is channels last."""
     return output.movedim(1, -1).flatten(1)

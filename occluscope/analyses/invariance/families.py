@@ -1,6 +1,7 @@
-"""The families of transformations: what their strength means, where they change nothing, how to train against them.
+"""The families of transformations: their strengths, the strength that changes nothing, the augmentation to train with.
 
-Strengths of movements are in pixels of the model's input, of turns in degrees. No torch: `transforms.py` applies them.
+Strengths of movements are in pixels of the model's input, those of rotations in degrees. `transforms.py`, which needs
+torch, applies them.
 """
 
 from collections.abc import Callable
@@ -49,7 +50,7 @@ def strengths(family: Family, reach: Range, steps: int) -> np.ndarray:
 
 
 def once_round(family: Family, strengths: np.ndarray) -> int:
-    """How many of the strengths, from the first on, are evenly spaced angles that go once round; 0 if they do not."""
+    """How many strengths, from the first on, are evenly spaced angles of one full turn; 0 if there is no full turn."""
     steps = np.diff(strengths)
     if family.name != "rotate" or not np.allclose(steps, steps[0]):
         return 0

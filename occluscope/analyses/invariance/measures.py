@@ -1,4 +1,4 @@
-"""invariance: numbers taken from curves and from activations; numpy alone."""
+"""invariance: numbers computed from curves and activations; uses numpy only."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from typing import Final
 
 import numpy as np
 
-_ORDERS: Final = range(2, 9)  # of rotational symmetry that are looked for
-_REPEATS: Final = 0.8  # share of a curve's variance from which on it is called symmetric
-_FLAT: Final = 1e-12  # variance below which a curve says nothing
+_ORDERS: Final = range(2, 9)  # orders of rotational symmetry that are tried
+_REPEATS: Final = 0.8  # least share of a curve's variance for it to be called symmetric
+_FLAT: Final = 1e-12  # variance below which a curve counts as constant
 _GLOBAL_FIRING: Final = 0.01  # Goodfellow et al. 2009: share of pictures on which a unit fires
-_NOTHING: Final = 1e-9  # of the largest activation: a unit that deviates by less does not vary
+_NOTHING: Final = 1e-9  # of the largest activation: a unit with a smaller deviation counts as constant
 
 
 def area(strengths: np.ndarray, values: np.ndarray) -> float:
@@ -21,7 +21,7 @@ def area(strengths: np.ndarray, values: np.ndarray) -> float:
 def tolerance(strengths: np.ndarray, probability: np.ndarray, identity: int) -> tuple[float | None, float | None]:
     """The farthest strengths below and above the identity up to which p ≥ p₀ / 2 on an unbroken run.
 
-    identity: its place among the strengths. None where the range does not go to that side.
+    identity: its position among the strengths. None if the range has no strengths on that side.
     """
     holds = probability >= probability[identity] / 2
     below = None if identity == 0 else float(strengths[identity - _run(holds[:identity][::-1])])
@@ -30,7 +30,7 @@ def tolerance(strengths: np.ndarray, probability: np.ndarray, identity: int) -> 
 
 
 def _run(holds: np.ndarray) -> int:
-    """How many hold before the first that does not."""
+    """How many are true before the first that is false."""
     return int(holds.argmin()) if not holds.all() else len(holds)
 
 
@@ -48,11 +48,11 @@ class Symmetry:
 def rotational_symmetry(curve: np.ndarray) -> Symmetry:
     """The order of a curve over evenly spaced angles once round.
 
-    Of order k is what repeats after 1/k of a turn: the harmonics k, 2k, 3k, … of the curve. The order is the largest
-    from 2 to 8 that makes up at least 0.8 of its variance. (A curve of order 4 also repeats with order 2.)
+    A curve of order k repeats after 1/k of a turn: it consists of the harmonics k, 2k, 3k, …. The order is the largest
+    from 2 to 8 whose harmonics have at least 0.8 of the curve's variance. (A curve of order 4 is also one of order 2.)
     """
     power = np.abs(np.fft.rfft(curve - curve.mean())) ** 2
-    power[1 : (len(curve) + 1) // 2] *= 2  # each but the middle one stands for two
+    power[1 : (len(curve) + 1) // 2] *= 2  # all but the middle one occur twice in the whole spectrum
     total = power[1:].sum()
     if total / len(curve) ** 2 <= _FLAT:
         return Symmetry(1, 0.0)
@@ -66,8 +66,8 @@ def normalised_variance(activations: np.ndarray, largest: float | None = None) -
     """How far each unit varies over transformations, ÷ over pictures: [pictures, strengths, units] → [units].
 
     The mean over pictures of the standard deviation over strengths, ÷ the mean over strengths of the standard deviation
-    over pictures, as ``tmeasures`` has it (Quiroga et al. 2019); NaN of a unit that does not vary over pictures.
-    largest: of the layer's activations, where only some of its units are given.
+    over pictures, as in ``tmeasures`` (Quiroga et al. 2019); NaN for a unit that does not vary over pictures.
+    largest: the layer's largest activation, needed if only some of its units are given.
     """
     values = activations.astype(np.float64)
     over_strengths = values.std(axis=1, ddof=1).mean(axis=0)
@@ -80,9 +80,9 @@ def normalised_variance(activations: np.ndarray, largest: float | None = None) -
 def local_firing(activations: np.ndarray, identity: int) -> np.ndarray:
     """Share of transformed copies on which each unit fires, of the pictures on which it does: float64 [units].
 
-    Goodfellow et al. 2009, L(i): activations: [pictures, strengths, units]; a unit fires above the threshold that 1 %
-    of the unchanged pictures (at least one) exceed, of the sign under which it is the more invariant. NaN of a unit
-    that does not tell the pictures apart.
+    Goodfellow et al. 2009, L(i). activations: [pictures, strengths, units]. A unit fires above the threshold that 1 %
+    of the unchanged pictures (at least one) exceed. Of both signs of the activation, the one with the higher invariance
+    is used. NaN for a unit that has the same activation on all pictures.
     """
     pictures = len(activations)
     firing = max(round(_GLOBAL_FIRING * pictures), 1)
@@ -104,7 +104,7 @@ def local_firing(activations: np.ndarray, identity: int) -> np.ndarray:
 def mean_distance(features: Sequence[np.ndarray], tick: Callable[[], None] = lambda: None) -> float:
     """Mean Euclidean distance between different pictures' features, over all pairs; features: [features] each.
 
-    tick: called for each picture; it may raise.
+    tick: called for each picture; it may raise to end the work.
     """
     distances: list[float] = []
     for number, one in enumerate(features):

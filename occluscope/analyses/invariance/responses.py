@@ -1,4 +1,4 @@
-"""How the model responds to one family: its curves, the numbers taken from them, and how to train against it."""
+"""How the model responds to one family: curves, the numbers computed from them, and the augmentation to train with."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,10 +22,10 @@ AUGMENTATION_COLUMNS: Final = (
 
 @dataclass(frozen=True)
 class Response:
-    """Of one picture, or the mean over several.
+    """The response to one family, for one picture or as the mean over several.
 
-    head: of the score that is followed. probability: that score, float64 [strengths]. distances: of the layers'
-    features from the unchanged picture's, float64 [layers, Euclidean and cosine, strengths].
+    head: the head of the score that is followed. probability: that score, float64 [strengths]. distances: between the
+    layers' features of the changed and the unchanged picture, float64 [layers, Euclidean and cosine, strengths].
     """
 
     chosen: ChosenFamily
@@ -36,21 +36,21 @@ class Response:
 
     @property
     def family(self) -> Family:
-        """What the family is."""
+        """The family's description."""
         return self.chosen.about
 
     @cached_property
     def strengths(self) -> np.ndarray:
-        """In ascending order."""
+        """The family's strengths, ascending."""
         return self.chosen.strengths()
 
     @cached_property
     def identity(self) -> int:
-        """Place of the unchanged picture among the strengths."""
+        """Position of the unchanged picture among the strengths."""
         return self.chosen.identity()
 
     def curves(self, target: str, caption: str, strip: Strip | None = None, spread: "Response | None" = None) -> Curves:
-        """The score and every layer's distances. spread: half the height of the bands."""
+        """Curves of the score and of every layer's distances. spread: half the height of the bands."""
         beside = spread or self
 
         def series(name: str, values: np.ndarray, unit: str, half: np.ndarray) -> Series:
@@ -73,7 +73,7 @@ class Response:
         return Curves(self.strengths, self.family.title, self.family.unit, tuple(found), caption, labels, strip)
 
     def metrics(self, image: str | None) -> list[Metric]:
-        """Area, tolerances, and of a full turn the order of symmetry of every curve; flips have none of them."""
+        """Area and tolerances of every curve, and the order of symmetry for a full turn; nothing for flips."""
         if self.family.name == "flip":
             return []
         variant = Variant.of(family=self.family.name)
@@ -96,7 +96,7 @@ class Response:
         return found
 
     def kept_share(self) -> float:
-        """Of the unchanged picture's probability the share that is kept on average over the range."""
+        """Mean probability over the range, as a share of the unchanged picture's probability."""
         return self._mean_probability() / max(float(self.probability[self.identity]), np.finfo(float).tiny)
 
     def augmentation(self, input_size: tuple[int, int]) -> tuple[Any, ...]:

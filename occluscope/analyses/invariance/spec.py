@@ -16,8 +16,8 @@ from occluscope.models.card import ModelCard
 
 MAX_STEPS: Final = 361
 MAX_FEATURES: Final = 2**24  # of all layers, for one picture
-COMPARED: Final = 32  # pictures whose features are compared with each other's
-SINGLE_PIXELS: Final = 8  # shifts by one pixel over which the prediction's jitter is measured
+COMPARED: Final = 32  # pictures whose features are compared with each other
+SINGLE_PIXELS: Final = 8  # one-pixel shifts over which the change of the prediction is measured
 
 
 class ChosenFamily(Parameters):
@@ -52,25 +52,25 @@ class ChosenFamily(Parameters):
 
     @property
     def about(self) -> Family:
-        """What the family is."""
+        """The family's description."""
         return FAMILIES[self.family]
 
     @property
     def reach(self) -> tuple[float, float]:
-        """From and to."""
+        """The first and the last strength."""
         return self.range or self.about.normal
 
     def strengths(self) -> np.ndarray:
-        """In ascending order, the identity among them: float64."""
+        """All strengths with the identity, ascending: float64."""
         return strengths(self.about, self.reach, self.steps or self.about.steps)
 
     def identity(self) -> int:
-        """Place of the unchanged picture among the strengths."""
+        """Position of the unchanged picture among the strengths."""
         return int(np.flatnonzero(self.strengths() == self.about.identity)[0])
 
 
 def _families(given: Any) -> Any:
-    """One or a list, names or objects."""
+    """One family or a list of them, each as a name or an object."""
     listed = list(given) if isinstance(given, list | tuple) else [given]
     return tuple({"family": one} if isinstance(one, str) else one for one in listed)
 
@@ -93,7 +93,9 @@ class InvarianceParameters(Parameters):
     families: Annotated[
         tuple[ChosenFamily, ...],
         AfterValidator(_each_once),
-        Field(min_length=1, max_length=len(FAMILIES)),  # counted last, so that of a wrong part that part alone is told
+        Field(
+            min_length=1, max_length=len(FAMILIES)
+        ),  # counted after the entries are valid, so that a wrong entry gives one error only
         BeforeValidator(_families, json_schema_input_type=_Listed | _Named),
     ] = Field(
         default=tuple(
@@ -126,12 +128,12 @@ class InvarianceParameters(Parameters):
 def plan(
     params: InvarianceParameters, card: ModelCard, images: Sequence[ImageRef], _named: Mapping[str, ImageRef]
 ) -> list[Unit]:
-    """One unit a picture: a step for every copy that the model sees.
+    """One unit for each picture, with a step for every copy that the model sees.
 
     Raises
     ------
     InvalidInputError
-        A layer is none of the model's or too large, or the target is none of its classes.
+        The model has no such layer or class, or a layer has too many features.
     """
     errors = [*layer_errors(params.layers, card, MAX_FEATURES), *target_errors(params.target, card)]
     if errors:
@@ -147,12 +149,12 @@ def plan(
 def plan_means(
     _params: InvarianceParameters, _card: ModelCard, _images: Sequence[ImageRef], _before: Before
 ) -> list[Unit]:
-    """One unit over all pictures."""
+    """One unit for all pictures."""
     return [Unit(images=(), steps=1)]
 
 
 def single_pixels(chosen: ChosenFamily) -> np.ndarray:
-    """Strengths that are run beside the curve's, to see what one pixel does: float64, empty but for translations."""
+    """Further strengths that show the effect of a shift by one pixel: float64; only translations have any."""
     if chosen.family not in ("translate_x", "translate_y"):
         return np.zeros(0)
     return np.arange(1, SINGLE_PIXELS + 1, dtype=float)

@@ -1,8 +1,8 @@
 """Changed copies of a picture, as the model would see them.
 
-Movements are resampled once, from the picture at its original size, with the filter that prepared the unchanged one:
-nothing blurs that need not, nothing aliases, and what lies beyond the model's view comes in. Changes of colour, blur,
-noise and JPEG are those of what the model sees.
+Movements are resampled once, from the picture at its original size, with the filter of the model's preparation: a copy
+is neither blurred twice nor aliased, and shows what lies outside the unchanged input. Changes of colour, blur, noise
+and JPEG compression are applied to the model's input.
 """
 
 import io
@@ -20,15 +20,15 @@ from occluscope.analyses.invariance.families import Family, FamilyName
 from occluscope.pictures.preparation import Picture, Preparation
 
 Fill = Literal["grey", "edge", "reflect"]
-Affine = np.ndarray  # float64 [2, 3]: (x, y, 1) of the input, borders of pixels counted → (x, y) of a picture
+Affine = np.ndarray  # float64 [2, 3]: (x, y, 1) of the input → (x, y) of a picture; (0, 0) is the corner of a pixel
 _REACH: Final = 3  # pixels around a region that filters read
-_GAP: Final = 3.0  # pixels of the picture that are left for each of the input's when it is made smaller beforehand
-_FINEST: Final = 2.0  # pixels of the working picture for each of the input's, at most
+_GAP: Final = 3.0  # least pixels of the original for one of the input, after it was made smaller
+_FINEST: Final = 2.0  # most pixels of the working picture for one of the input
 _CUBIC: Final = -0.5  # Pillow's bicubic filter (Keys 1981)
 
 
 class Transformations:
-    """Copies of one picture. seed: of the noise, the same at every strength but for its size."""
+    """Copies of one picture. seed: of the noise; the strength only scales the noise."""
 
     def __init__(self, picture: Picture, preparation: Preparation, fill: Fill, seed: int) -> None:
         self._picture, self._preparation, self._fill, self._seed = picture, preparation, fill, seed
@@ -63,7 +63,7 @@ class Transformations:
             yield self._picture.rgb if by == family.identity else changed(float(by))
 
     def _inverse(self, name: FamilyName, by: float) -> Affine:
-        """For a place of the copy the place of the unchanged input that is seen there; about the centre."""
+        """The map from a position in the copy to the position in the unchanged input; about the centre."""
         linear, shift = np.eye(2), np.zeros(2)
         match name:
             case "translate_x":
@@ -83,7 +83,7 @@ class Transformations:
         return np.column_stack([linear, centre - linear @ centre + shift])
 
     def _upright(self, maps: dict[float, Affine]) -> Callable[[float], np.ndarray]:
-        """Copies whose axes lie as the picture's: Pillow's resizing from a box, as the preparation does it."""
+        """Copies without rotation or shear: resized by Pillow from a box, as the preparation does it."""
         sources: dict[int, _Filled] = {}
 
         def changed(by: float) -> np.ndarray:
@@ -103,10 +103,11 @@ class Transformations:
         return changed
 
     def _turned(self, maps: dict[float, Affine]) -> Callable[[float], np.ndarray]:
-        """Copies whose axes lie otherwise.
+        """Copies with rotation or shear.
 
-        What the maps can reach is filtered once as the preparation would, at the picture's own pixels (or at two a
-        pixel of the input), and then only read at the turned places: at the smallest angle the copy is the picture.
+        The region that the maps reach is filtered once as the preparation would, at the picture's own resolution (or
+        at two pixels for one of the input). The copies are then only read from it, so that as the angle goes to 0 they
+        become the unchanged picture.
         """
         places = np.array([[x, y, 1] for x in (0, self._width) for y in (0, self._height)])
         seen = np.concatenate([places @ inverse.T for inverse in maps.values()])
@@ -117,8 +118,8 @@ class Transformations:
         x, y = (int(edge) for edge in np.floor(low) - margin)
         right, bottom = (int(edge) for edge in np.ceil(high) + margin)
         region = self._filled(factor).region(y, bottom, x, right)
-        pixels = self._scale / factor  # of the region for each of the input
-        width, zoom, filters = max(float(pixels.mean()), 1.0), np.ones(2), 1  # of the preparation's filter: its width
+        pixels = self._scale / factor  # pixels of the region for one of the input
+        width, zoom, filters = max(float(pixels.mean()), 1.0), np.ones(2), 1  # width: of the preparation's filter
         if width > _FINEST:
             size = np.maximum(np.round(np.array(region.shape[1::-1]) * _FINEST / pixels), 1).astype(int)
             zoom = size / np.array(region.shape[1::-1])
@@ -137,7 +138,7 @@ class Transformations:
         return changed
 
     def _on_original(self, inverse: Affine) -> tuple[np.ndarray, np.ndarray]:
-        """The box that an upright map shows: its near and far corner on the original, (x, y)."""
+        """The box of the original that a map without rotation shows: its near and its far corner, (x, y)."""
         far = inverse @ np.array([self._width, self._height, 1])
         return self._original(inverse[:, 2]), self._original(far)
 
@@ -151,9 +152,9 @@ class Transformations:
         return self._picture.original
 
     def _factor(self, ratio: float) -> int:
-        """How many times smaller the original may be made beforehand: it has far more pixels than will be seen.
+        """By how much the original may be made smaller before it is resampled.
 
-        ratio: pixels of the original for each of the input's.
+        ratio: pixels of the original for one of the input.
         """
         return min(max(int(ratio / _GAP), 1), *self._whole.size)
 
@@ -168,10 +169,10 @@ class Transformations:
         return Image.Resampling[self._preparation.interpolation.upper()]
 
     def _kernel(self, width: float, filters: int) -> np.ndarray:
-        """What makes of `filters` filters of one pixel the preparation's of `width` pixels: weights at whole pixels.
+        """The filter that, after `filters` filters of one pixel, gives the preparation's filter of `width` pixels.
 
-        Reading at turned places is a filter of its own, of the preparation's shape, one pixel wide. Triangles add their
-        variances, width² / 6 each; the sharper cubic ones are taken at full width.
+        Interpolation at rotated positions is itself a filter, of the preparation's shape and one pixel wide. Variances
+        of triangle filters add up, width² / 6 each; a cubic filter is sharper and is taken at full width.
         """
         if self._preparation.interpolation == "bilinear":
             beside = max(width**2 - filters, 0) / 12
@@ -203,7 +204,7 @@ class Transformations:
 
 
 class _Filled:
-    """A picture without end: beyond its borders it goes on as `fill` says."""
+    """A picture that is continued beyond its borders as `fill` says."""
 
     def __init__(self, pixels: np.ndarray, fill: Fill, grey: np.ndarray) -> None:
         self._pixels, self._fill, self._grey = pixels, fill, grey
@@ -224,7 +225,7 @@ class _Filled:
         return region
 
     def _places(self, near: int, far: int, length: int) -> np.ndarray:
-        """Which pixel stands at each place."""
+        """The index of the pixel to read at each position."""
         places = np.arange(near, far)
         if self._fill == "reflect":
             folded = places % (2 * length)

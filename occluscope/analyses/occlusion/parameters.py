@@ -8,7 +8,7 @@ from occluscope.analyses.contract import Parameters
 from occluscope.analyses.target_choice import MAX_TARGETS, OneTarget, Targets
 from occluscope.windows import Box, Size
 
-MAX_LENGTH: Final = 100_000  # pixels; far over any model's input, so that arithmetic stays small
+MAX_LENGTH: Final = 100_000  # pixels; far larger than any model's input, and small enough for safe arithmetic
 MAX_SIZES: Final = 8
 
 
@@ -17,12 +17,12 @@ def _is_whole(given: Any) -> bool:
 
 
 def _tuples(given: Any) -> Any:
-    """JSON's lists as the tuples that strict validation wants."""
+    """JSON's lists as tuples, which strict validation requires."""
     return tuple(_tuples(part) for part in given) if isinstance(given, list | tuple) else given
 
 
 def _pair(given: Any) -> Any:
-    """One number stands for a square."""
+    """One number means a square."""
     return (given, given) if _is_whole(given) else _tuples(given)
 
 
@@ -198,12 +198,12 @@ class OcclusionParameters(Parameters):
 
     @field_serializer("window")
     def _plain_window(self, window: tuple[Size, ...], _info: SerializationInfo) -> Any:
-        """As most people write it: one size is no list of sizes."""
+        """A single size is written without a list around it."""
         return list(window[0]) if len(window) == 1 else [list(size) for size in window]
 
     @property
     def targets(self) -> tuple[OneTarget, ...]:
-        """All that is followed."""
+        """The targets, also if one alone is given."""
         return self.target if isinstance(self.target, tuple) else (self.target,)
 
     @property

@@ -1,4 +1,4 @@
-"""occlusion: numbers that say how good a map is."""
+"""occlusion: measures of the quality of a map."""
 
 from collections.abc import Callable
 from typing import Final
@@ -10,13 +10,13 @@ from torch import Tensor
 from occluscope.analyses.occlusion.spec import CURVE_STEPS
 from occluscope.engine.covers import blurred
 
-_BATCH: Final = 8  # pictures of a curve that are run at once
-_DIGITS: Final = 9  # decimals, of the largest value, that tell two pixels apart
-_BLUR: Final = 10.0  # pixels; blurs the picture that insertion starts from beyond recognition
+_BATCH: Final = 8  # pictures of a curve in one batch
+_DIGITS: Final = 9  # decimals of value ÷ largest value in which two pixels must differ to be ordered
+_BLUR: Final = 10.0  # pixels; sigma of the blur that insertion starts from, too strong to recognise anything
 
 
 def gini(pixel_map: np.ndarray) -> float:
-    """Gini index of the absolute values: 0 when all are alike, 1 − 1/n when one has everything; 0 of zeros.
+    """Gini index of the absolute values: 0 if all are equal, 1 − 1/n if only one is not 0; 0 if all are 0.
 
     For n values in rising order Σ (2i − n − 1) vᵢ / (n Σ vᵢ), i from 1.
     """
@@ -28,9 +28,10 @@ def gini(pixel_map: np.ndarray) -> float:
 
 
 def pointing(pixel_map: np.ndarray, region: np.ndarray) -> dict[str, float]:
-    """The pointing metrics of a map against the object's pixels, bool [height, width]; pixels without a value left out.
+    """The pointing metrics of a map. region: the object's pixels, bool [height, width].
 
-    A metric that is not defined (no pixel inside or outside, no positive drop) is left out.
+    Pixels without a value are ignored. A metric that is not defined (no pixel inside or outside, no positive drop) is
+    left out.
     """
     known = np.isfinite(pixel_map)
     inside, outside, drop = region & known, ~region & known, np.where(known, pixel_map, 0)
@@ -50,10 +51,10 @@ def curve(
     pixel_map: np.ndarray,
     report: Callable[[int], None],
 ) -> np.ndarray:
-    """The target's score while pixels go over from one picture to another: float64 [CURVE_STEPS + 1].
+    """The target's score while one picture is replaced by another pixel by pixel: float64 [CURVE_STEPS + 1].
 
     score: [batch, channels, height, width] → float64 [batch]. start, end: [channels, height, width].
-    pixel_map: the pixels of the largest values go first; those without a value last.
+    pixel_map: pixels are replaced by falling value; those without a value last.
     report: called with the number of passes done.
     """
     order = _most_important_first(pixel_map)
@@ -70,14 +71,14 @@ def curve(
 
 
 def _most_important_first(pixel_map: np.ndarray) -> np.ndarray:
-    """Places by falling value, those without a value last; rounding noise decides nothing, equals go row by row."""
+    """Pixels by falling value, those without a value last. Values that differ by rounding only go row by row."""
     known = np.where(np.isfinite(pixel_map), pixel_map, -np.inf)
     largest = np.abs(known[np.isfinite(known)]).max(initial=0) or 1.0
     return np.argsort(-np.round(known / largest, _DIGITS), axis=None, kind="stable")
 
 
 def blurred_start(clear: Tensor) -> Tensor:
-    """What insertion starts from."""
+    """The blurred picture that insertion starts from."""
     return blurred(clear, _BLUR)
 
 

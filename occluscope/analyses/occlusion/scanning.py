@@ -1,4 +1,4 @@
-"""occlusion: all windows of one size over one picture, by the method asked for."""
+"""occlusion: runs all windows of one size over one picture, by the method that the parameters ask for."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,18 +18,18 @@ from occluscope.engine.covers import Cover
 from occluscope.engine.following import Followed
 from occluscope.windows import WindowGrid
 
-_WAITING: Final = 8  # batches that a GPU may be ahead of what is read back from it: each reading waits for it
+_WAITING: Final = 8  # batches that wait on a GPU before their outputs are copied, because each copy waits for the GPU
 _PORTION: Final = 128  # windows of an approximate map between two reports
 _PRECISION_WINDOWS: Final = 8  # windows over which the error of half precision is measured
 
 
 @dataclass
 class Scan:
-    """What is known of the windows so far.
+    """The scores of the windows that were run so far.
 
-    values: float64 [positions, targets], NaN where nothing is known yet. predicted: most probable class, int32
-    [positions]. error: of an approximate map, float64 [targets]; none for an exact one. followed: whether only what
-    each window changes was computed; else windows were run by whole passes.
+    values: float64 [positions, targets], NaN for windows that were not run. predicted: most probable class, int32
+    [positions]. error: of an approximate map, float64 [targets]; None for an exact one. followed: whether only what
+    each window changes was computed; otherwise windows were run by whole passes.
     """
 
     values: np.ndarray
@@ -42,10 +42,10 @@ class Scan:
 
 @dataclass
 class Scanner:
-    """How windows are run over one picture.
+    """Runs windows over one picture.
 
-    module: by whole passes; network: the same, followed; none for method 'naive'. tick: called with the number of
-    windows run whenever some have been, also where no scan is yielded yet, and while the next are being chosen.
+    module: the model for whole passes. network: the same model, followed; None for method 'naive'. tick: called with
+    the number of windows run so far, after each batch and while the next windows are chosen.
     """
 
     module: nn.Module
@@ -56,9 +56,9 @@ class Scanner:
     tick: Callable[[int], None] = lambda _windows: None
 
     def scan(self, params: OcclusionParameters, grid: WindowGrid, cover: Cover) -> Iterator[Scan]:
-        """Run the windows; yields one and the same scan as it fills."""
+        """Run the windows. Yields the same scan again after each batch."""
         if self.network:
-            self.network.passes = 0.0  # counted anew: what earlier pictures added would change the last bit
+            self.network.passes = 0.0  # from zero for each scan: adding to an earlier sum would round differently
         found = Scan(np.full((len(grid), len(self.targets)), np.nan), np.zeros(len(grid), dtype=np.int32))
         adaptive = params.method == "adaptive"
         for _ in self._adaptive(params, grid, cover, found) if adaptive else self._all(grid, cover, found):
@@ -69,7 +69,7 @@ class Scanner:
     def _all(self, grid: WindowGrid, cover: Cover, found: Scan) -> Iterator[None]:
         run = self.network.occluded if self.network else partial(naive.occluded_outputs, self.module)
         waiting: list[tuple[Tensor, Tensor]] = []
-        seen = np.zeros(len(grid), dtype=bool)  # a window may come again (see `Followed.occluded`)
+        seen = np.zeros(len(grid), dtype=bool)  # a window may be yielded twice (see `Followed.occluded`)
         for positions, outputs in run(self.clear, grid, cover):
             waiting.append((positions, outputs))
             seen[positions.numpy()] = True
@@ -107,7 +107,7 @@ class Scanner:
             yield
 
     def _read(self, outputs: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Of a batch the targets' scores, float64 [batch, targets], and the most probable classes, [batch]."""
+        """A batch's scores of the targets, float64 [batch, targets], and its most probable classes, [batch]."""
         with torch.inference_mode():
             scores = self.outputs.scores(outputs)
             predicted = self.outputs.predicted(scores)

@@ -12,26 +12,26 @@ from occluscope.errors import FieldError, InvalidInputError
 from occluscope.models.card import ModelCard
 from occluscope.windows import Box, Size, count_positions
 
-MAX_WINDOWS: Final = 100_000  # positions over one picture, of all sizes together
-SPLIT_WINDOWS: Final = 6_000  # over one picture, above which it is split
-PART_WINDOWS: Final = 3_000  # of one unit then, about
-CURVE_STEPS: Final = 32  # of the insertion and the deletion curve
+MAX_WINDOWS: Final = 100_000  # positions over one picture, all sizes of window together
+SPLIT_WINDOWS: Final = 6_000  # positions over one picture above which it is split
+PART_WINDOWS: Final = 3_000  # positions of one unit of a split picture, about
+CURVE_STEPS: Final = 32  # steps of the insertion and the deletion curve
 
 
 def plan(
     params: OcclusionParameters, card: ModelCard, images: Sequence[ImageRef], named: Mapping[str, ImageRef]
 ) -> list[Unit]:
-    """One unit a picture; a step a window, and one each forward pass of the insertion and deletion curves.
+    """One unit for each picture, with a step for each window and each forward pass of insertion and deletion curves.
 
-    Very many windows are split by their rows, so that several workers share a picture; later stages then run its curves
-    and make its maps.
+    A picture with very many windows is split by rows, so that several workers share it. Later stages then run its
+    curves and make its maps.
 
     Raises
     ------
     InvalidInputError
-        A window is larger than where it may stand, there would be more than `MAX_WINDOWS` positions, a box lies
-        outside the input, a target or layer is none of the model's, a mask has not the pictures' size, or baseline
-        and baseline_value do not go together.
+        A window is larger than the input or the box `within`; there would be more than `MAX_WINDOWS` positions; a box
+        lies outside the input; the model has no such target or layer; the mask's size is not the pictures'; or
+        baseline and baseline_value do not fit together.
     """
     misplaced = list(_box_errors("within", params.within, card))
     errors = [
@@ -69,18 +69,18 @@ class Share:
 
     @classmethod
     def of(cls, unit: Unit) -> "Share | None":
-        """The unit's share; none where it runs its picture's windows all."""
+        """The unit's share; None if the unit runs all windows of its picture."""
         return cls(*unit.payload["share"]) if "share" in unit.payload else None
 
     def rows(self, rows: int) -> range:
-        """Its rows, of so many."""
+        """The rows of this share. rows: of the whole grid."""
         return range(self.number * rows // self.count, (self.number + 1) * rows // self.count)
 
 
 def plan_curves(
     params: OcclusionParameters, card: ModelCard, _images: Sequence[ImageRef], before: Before
 ) -> list[Unit]:
-    """Of pictures that were split: a unit for each map that has curves; a step a forward pass."""
+    """For pictures that were split: a unit for each map that has curves, with a step for each forward pass."""
     targets = [place for place, target in enumerate(params.targets) if head_of(target, card).is_bounded]
     if not params.insertion_deletion or not targets:
         return []
@@ -95,7 +95,7 @@ def plan_curves(
 def plan_maps(
     _params: OcclusionParameters, _card: ModelCard, _images: Sequence[ImageRef], before: Before
 ) -> list[Unit]:
-    """Of pictures that were split: a unit each, which makes the maps from the shares."""
+    """For pictures that were split: one unit each, which makes the maps from the shares."""
     curves: dict[str, list[int]] = {}
     for place, part in enumerate(before.get("curves", ())):
         curves.setdefault(part.unit.images[0], []).append(place)
@@ -106,7 +106,7 @@ def plan_maps(
 
 
 def _split_pictures(before: Before) -> list[tuple[tuple[str, ...], list[int]]]:
-    """Pictures all of whose shares succeeded, each with its mask, and the places of its shares among the parts."""
+    """Pictures all of whose shares succeeded: their images (with the mask), and the positions of their parts."""
     shares: dict[tuple[str, ...], list[int]] = {}
     counts: dict[tuple[str, ...], int] = {}
     for place, part in enumerate(before[FIRST]):
@@ -117,7 +117,7 @@ def _split_pictures(before: Before) -> list[tuple[tuple[str, ...], list[int]]]:
 
 
 def curve_targets(params: OcclusionParameters, card: ModelCard) -> int:
-    """How many targets have insertion and deletion curves: those whose scores lie in a finite range."""
+    """How many targets have insertion and deletion curves: those whose scores have a finite range."""
     return sum(head_of(target, card).is_bounded for target in params.targets)
 
 
@@ -140,7 +140,7 @@ def _windows_of_share(params: OcclusionParameters, size: Size, card: ModelCard, 
 
 
 def _parts(params: OcclusionParameters, card: ModelCard, windows: int) -> int:
-    """Into how many units a picture is split; not for an approximate map: which windows it runs depends on others."""
+    """Into how many units a picture is split. An approximate map is not: each window to run depends on those before."""
     if windows <= SPLIT_WINDOWS or params.method == "adaptive":
         return 1
     fewest_rows = min(_positions(params, size, card)[0] for size in params.window)
@@ -148,7 +148,7 @@ def _parts(params: OcclusionParameters, card: ModelCard, windows: int) -> int:
 
 
 def _axes(params: OcclusionParameters, size: Size, card: ModelCard) -> Iterator[tuple[int, int, int, int]]:
-    """Of each axis: near and far edge of where windows stand, the window's length, the stride."""
+    """For each axis: near and far edge of the area for windows, the window's length, the stride."""
     box = params.box(card.input_size)
     return zip(box[:2], box[2:], size, params.stride, strict=True)
 

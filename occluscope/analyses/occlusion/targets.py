@@ -1,4 +1,4 @@
-"""occlusion: what is followed, and where it stands in the network's outputs."""
+"""occlusion: the scores that are followed, and their columns in the network's outputs."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from occluscope.models.heads import ChannelHead, Head, own_head
 
 @dataclass(frozen=True)
 class Target:
-    """One score. index: which of its head's; column: its place among the scores of all heads."""
+    """A score that is followed. index: among the scores of its head. column: among the scores of all heads."""
 
     head: Head
     index: int
@@ -23,17 +23,17 @@ class Target:
 
     @property
     def name(self) -> str:
-        """What it is the score of."""
+        """The class or channel of the score, in words."""
         return self.head.name(self.index)
 
     @property
     def unit(self) -> str:
-        """As of its head."""
+        """The unit of the score."""
         return self.head.unit
 
     @property
     def shown(self) -> str:
-        """As mathematics writes it."""
+        """The score in mathematical notation."""
         return self.head.shown(self.index)
 
 
@@ -49,7 +49,7 @@ class Outputs:
 
     @classmethod
     def of(cls, params: OcclusionParameters, card: ModelCard) -> Self:
-        """With every layer that parameters name."""
+        """The outputs with every layer that the parameters name."""
         named = [target.layer for target in params.targets if isinstance(target, ChannelTarget)]
         layers = dict.fromkeys([*named, *([params.feature_layer] if params.feature_layer else [])])
         return cls(own_head(card), {layer: ChannelHead(card, layer) for layer in layers})
@@ -59,15 +59,15 @@ class Outputs:
         return torch.cat([head.scores(outputs[:, columns]) for head, columns in self._places()], dim=1)
 
     def predicted(self, scores: Tensor) -> Tensor:
-        """What the model itself puts first: [batch, columns] → int64 [batch]."""
+        """The class with the largest score: [batch, columns] → int64 [batch]."""
         return self.own.top(scores[:, self._columns(self.own)])
 
     def most_active(self, scores: Tensor, layer: str) -> Target:
-        """A layer's channel with the largest sum. scores: of the picture without occlusion, [columns]."""
+        """The channel of a layer with the largest sum. scores: of the picture without occlusion, [columns]."""
         return self._top(self.layers[layer], scores)
 
     def targets(self, params: OcclusionParameters, scores: Tensor) -> list[Target]:
-        """What the parameters follow. scores: of the picture without occlusion, [columns]."""
+        """The targets of the parameters. scores: of the picture without occlusion, [columns]."""
         found = []
         for wanted in params.targets:
             head = self._head(wanted)
