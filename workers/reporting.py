@@ -3,9 +3,11 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from occluscope.errors import UnitAbortedError
 from occluscope.results import Metric, NamedResult
@@ -76,11 +78,12 @@ class UnitReport:
             raise UnitAbortedError("the claim is gone")
 
     def _store(self, before: Given, results: Sequence[PackedResult], metrics: Sequence[Metric]) -> None:
-        written = write_patiently(
-            self._database,
-            lambda session: give_results(session, self._claim, before, results, metrics),
-            self.is_unwanted_after,
-        )
+        tries = count()
+
+        def write(session: Session) -> bool:
+            return give_results(session, self._claim, before, results, metrics, again=next(tries) > 0)
+
+        written = write_patiently(self._database, write, self.is_unwanted_after)
         if not written.held and not self._stopping.is_set():
             self._lost.set()
         self._require_wanted()

@@ -40,12 +40,18 @@ def report_progress(session: Session, claim: Claim, steps_done: int, previews: S
 
 
 def give_results(
-    session: Session, claim: Claim, before: Given, results: Sequence[PackedResult], metrics: Sequence[Metric]
+    session: Session,
+    claim: Claim,
+    before: Given,
+    results: Sequence[PackedResult],
+    metrics: Sequence[Metric],
+    *,
+    again: bool = False,
 ) -> bool:
     """Store what a unit that runs gave since; false, with nothing stored, when the claim is gone.
 
     It is shown once the unit has succeeded, and forgotten where that ends otherwise. before: what it gave until then.
-    The same once more, as after a commit that was not acknowledged, changes nothing.
+    again: it is tried once more, and may be stored already by a commit that was not acknowledged.
 
     Raises
     ------
@@ -54,7 +60,7 @@ def give_results(
     """
     if not share_job(session, claim.job_id) or not lock_held(session, claim):
         return False
-    if not _is_stored(session, claim, before, results):
+    if not (again and _is_stored(session, claim, before, results)):
         _store_results(session, claim, before, results, metrics)
     return True
 

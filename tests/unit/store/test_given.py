@@ -164,9 +164,9 @@ def test_what_was_stored_though_no_answer_came_is_there_once(
     before = give(database, claim, [1])
     given = some(2)
     results, metrics = (given.results, []) if what == "results" else ([], given.metrics)
-    for _ in range(3):
+    for again in (False, True, True):
         with database.writing() as session:
-            assert give_results(session, claim, before, results, metrics)
+            assert give_results(session, claim, before, results, metrics, again=again)
     assert rows(database) == 3 + len(results) + len(metrics)
 
 
