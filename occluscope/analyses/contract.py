@@ -1,4 +1,4 @@
-"""What an analysis gives, and what it is given."""
+"""The contract of an analysis: what it defines, what it receives, and what it returns."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Parameters(BaseModel):
-    """Base of every analysis's parameters: unknown names are refused and nothing is coerced silently."""
+    """Base of every analysis's parameters: unknown names are errors, and no value is converted to another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 @dataclass(frozen=True)
 class ImageRef:
-    """A picture as the control plane knows it: its id and its size in pixels, upright."""
+    """A picture without its pixels: its id, and its upright size in pixels."""
 
     id: str
     width: int
@@ -35,11 +35,11 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class Unit:
-    """A piece of a job that one worker does in one go.
+    """A piece of a job, computed by one worker at a time.
 
-    images: ids of the pictures it needs.
-    steps: how much work it is, in whatever the analysis counts (occlusion: windows); its progress runs to this.
-    payload: what else `compute` must know, as JSON.
+    images: ids of the pictures that it needs.
+    steps: how many steps it has, where progress ends. The analysis chooses what a step is (occlusion: a window).
+    payload: further arguments for `compute`, as JSON.
     """
 
     images: tuple[str, ...]
@@ -49,7 +49,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class ResultSpec:
-    """A result that an analysis gives. kind: one of `occluscope.results.KINDS`."""
+    """Describes a result of an analysis. kind: one of `occluscope.results.KINDS`."""
 
     name: str
     kind: str
@@ -59,7 +59,7 @@ class ResultSpec:
 
 @dataclass(frozen=True)
 class MetricSpec:
-    """A number that an analysis gives. unit: as in `occluscope.results.Metric`."""
+    """Describes a number of an analysis. unit: as in `occluscope.results.Metric`."""
 
     name: str
     title: str
@@ -69,21 +69,22 @@ class MetricSpec:
 
 @dataclass(frozen=True)
 class Part:
-    """What a unit that succeeded kept for later stages. kept: by name; an array is read whenever it is looked at."""
+    """A unit that succeeded, and the arrays that it kept for later stages. kept: by name; each access reads again."""
 
     unit: Unit
     kept: Mapping[str, np.ndarray]
 
 
-Before = Mapping[str, Sequence[Part]]  # what earlier stages kept, by their names; parts in their plan's order
+Before = Mapping[str, Sequence[Part]]  # the parts of earlier stages by stage name, in the order of the stage's plan
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage after the first. name: also of the function of `compute.py` that computes its units (`ComputeLater`).
+    """A stage after the first. name: also of the function in `compute.py` that computes its units (`ComputeLater`).
 
-    plan: from the parameters, the model's card, the job's pictures and what the stages before kept to the units. It
-    runs once the stage before has ended and one of its units succeeded, and is pure. A stage without units is skipped.
+    plan: a pure function from the parameters, the model's card, the job's pictures and the parts of earlier stages to
+    the units. It is called when the stage before has ended and at least one of its units succeeded. A stage without
+    units is skipped.
     """
 
     name: str
@@ -97,13 +98,13 @@ FIRST: Final = "work"  # name of every analysis's first stage
 class AnalysisSpec:
     """The torch-free half of an analysis.
 
-    plan: splits a job into the units of its first stage. It is also where parameters are held against the model's card
-    and the pictures: it raises `InvalidInputError` with paths below ``params``. Its last argument are the pictures that
-    the parameters name, by id.
-    later: the stages after the first, in their order; each model of a job goes through them by itself.
-    headline: name of the result that a person should see first.
-    named_images: the pictures that parameters name beside the job's own (a mask), by their path below ``params``.
-    order: its place among all analyses where a person chooses; the lowest first.
+    plan: splits a job into the units of its first stage. It also checks the parameters against the model's card and the
+    pictures, and raises `InvalidInputError` with paths below ``params``. Its last argument has the pictures that the
+    parameters name, by id.
+    later: the stages after the first, in order. Each model of a job goes through them independently.
+    headline: name of the result that is shown first.
+    named_images: ids of further pictures that the parameters name (a mask), by their path below ``params``.
+    order: position in lists of analyses, the lowest first.
     """
 
     name: str
@@ -120,19 +121,19 @@ class AnalysisSpec:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """The names of all stages, in their order."""
+        """The names of all stages, in order."""
         return (FIRST, *(stage.name for stage in self.later))
 
     def stages_before(self, name: str) -> tuple[str, ...]:
-        """The names of the stages before one of them."""
+        """The names of the stages before the one of this name."""
         return self.stages[: self.stages.index(name)]
 
     def stages_after(self, name: str) -> tuple[Stage, ...]:
-        """The stages that follow one of this name; none where it is the last, or no stage of this analysis."""
+        """The stages after the one of this name; empty for the last stage and for an unknown name."""
         return self.later[self.stages.index(name) :] if name in self.stages else ()
 
     def parse(self, params: Any) -> Parameters:
-        """Validate parameters as they came over the wire.
+        """Validate the parameters of a request.
 
         Raises
         ------
@@ -147,9 +148,9 @@ class AnalysisSpec:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one unit gave, or of that what it did not give through its `Sink`.
+    """The results and numbers of one unit, without those that it gave to its `Sink` before.
 
-    kept: arrays for later stages, by name; they are gone when the job has ended.
+    kept: arrays for later stages, by name; they are deleted when the job has ended.
     """
 
     results: list[NamedResult]
@@ -158,32 +159,33 @@ class Outcome:
 
 
 class Report(Protocol):
-    """Where an analysis tells how far it is.
+    """Reports the progress of a unit.
 
-    steps: done so far. preview: gives results as they stand, for a person who watches; called only when somebody
-    wants them. It may raise `UnitAbortedError` to end the work.
+    steps: number of steps done so far. preview: returns intermediate results for people who watch the job; it is called
+    only when they are due. A call may raise `UnitAbortedError` to end the unit.
     """
 
     def __call__(self, steps: int, preview: Callable[[], list[NamedResult]] | None = None, /) -> None: ...
 
 
 class Sink(Report, Protocol):
-    """A report that also takes results as they come: what a unit gives need not fit into memory together.
+    """A report that also accepts results while the unit runs, so that they need not be in memory together.
 
-    What was given and what the unit's `Outcome` has at its end are one list, in that order. Nobody is shown any of it
-    before the unit has succeeded; where the unit ends otherwise, or is computed again, nothing of it is left.
+    The results given here and those of the unit's `Outcome` form one list, in that order. They become visible when the
+    unit has succeeded. If the unit fails, or is computed again, they are deleted.
     """
 
     def give(self, results: Iterable[NamedResult] = (), metrics: Iterable[Metric] = ()) -> None:
-        """Take results and numbers, one after the other. A result is given once: no two of a unit have the same name,
-        variant and picture. It may raise `UnitAbortedError` to end the work.
+        """Accept results and numbers, one after the other. No two results of a unit may have the same name, variant and
+        picture. A call may raise `UnitAbortedError` to end the unit.
         """
 
 
 class Compute(Protocol):
-    """The half of an analysis that runs the model.
+    """Computes a unit of the first stage.
 
-    pictures: the unit's pictures, prepared, in the order of `Unit.images`.
+    pictures: the unit's pictures in the order of `Unit.images`. In a worker each is read and prepared when it is needed
+    (see `occluscope.pictures.source.PictureSource`).
     """
 
     def __call__(
@@ -198,10 +200,10 @@ class Compute(Protocol):
 
 @dataclass(frozen=True)
 class Work:
-    """What a unit of a later stage is computed from.
+    """Everything that a unit is computed from.
 
-    pictures: the unit's, prepared, in the order of `Unit.images`. before: what the stages before kept. model: loads
-    the model; a stage that does not call it needs none.
+    pictures: as for `Compute`. before: the parts of earlier stages. model: loads the model; a stage that needs no model
+    does not call it.
     """
 
     card: ModelCard
@@ -219,7 +221,7 @@ class ComputeLater(Protocol):
 
 
 def field_errors(error: ValidationError, *prefix: str) -> list[FieldError]:
-    """Pydantic's findings as field errors, each path below `prefix`."""
+    """The errors that pydantic found as field errors, with paths below `prefix`."""
     return [
         FieldError(".".join([*prefix, *(str(step) for step in finding["loc"])]), _message(dict(finding)))
         for finding in error.errors(include_url=False)

@@ -1,4 +1,4 @@
-"""Results gathered in memory, for whoever runs an analysis without the service."""
+"""Results gathered in memory, to run an analysis without the service."""
 
 from collections.abc import Callable, Iterable
 
@@ -7,11 +7,11 @@ from occluscope.results import Metric, NamedResult
 
 
 def _nobody(_steps: int, _preview: Callable[[], list[NamedResult]] | None = None, /) -> None:
-    """Hears progress and does nothing."""
+    """A report that does nothing."""
 
 
 class Gathered:
-    """A `Sink` that keeps what it is given. report: is told of progress.
+    """A `Sink` that keeps results in lists. report: called with the progress.
 
     >>> sink = Gathered()  # doctest: +SKIP
     >>> outcome = sink.outcome(compute(model, pictures, params, unit, sink))
@@ -31,5 +31,5 @@ class Gathered:
         self.metrics.extend(metrics)
 
     def outcome(self, rest: Outcome) -> Outcome:
-        """All that the unit gave. rest: what it gave at its end."""
+        """All results of the unit. rest: the outcome that it returned."""
         return Outcome([*self.results, *rest.results], [*self.metrics, *rest.metrics], rest.kept)

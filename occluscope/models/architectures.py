@@ -23,7 +23,7 @@ class Builder(Protocol):
 
 
 def builder(source: str) -> Builder:
-    """What builds a source's networks."""
+    """The module that builds a source's networks."""
     return cast("Builder", import_module(SOURCES[source].module))
 
 
@@ -33,20 +33,20 @@ def with_weights(card: ModelCard) -> nn.Module:
     Raises
     ------
     WeightsUnavailableError
-        They are not on this machine and could not be fetched; names the folder where they would be looked for.
+        The weights are not on this machine and could not be downloaded; the message names the folder for them.
     """
     return builder(card.source).with_weights(card)
 
 
 def without_weights(source: str, architecture: str, weights: str) -> nn.Module:
-    """The bare network on the meta device: shapes and names, no memory, no numbers."""
+    """The untrained network on the meta device: it has shapes and names, but takes no memory."""
     with _ParametersOnMeta():
         model = builder(source).without_weights(architecture, weights)
     return model.to("meta")
 
 
 class _ParametersOnMeta(TorchFunctionMode):
-    """Parameters (made by ``torch.empty``) take no memory; the rest stays real, since RegNet computes with it."""
+    """Puts parameters (made by ``torch.empty``) on the meta device; other tensors stay real, as RegNet reads them."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

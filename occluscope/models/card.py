@@ -1,8 +1,8 @@
-"""A model's card: what a request can be checked against without loading torch.
+"""A model's card: the facts that requests are checked against without loading torch.
 
 The cards of the models that come with Occluscope are JSON files in `cards/`, written by
-``python -m occluscope.models.write_cards``; the classes' names stand once a set in `labels/`. Where a card is looked up
-by name: `occluscope.models.catalogue`.
+``python -m occluscope.models.write_cards``. Class names are in `labels/`, one file for each set of labels.
+`occluscope.models.catalogue` finds a card by name.
 """
 
 import difflib
@@ -18,12 +18,12 @@ from pydantic import BaseModel, ConfigDict
 from occluscope.pictures.preparation import Preparation
 
 _ROOT: Final = files("occluscope.models")
-IMAGENET_LABELS: Final = "imagenet_1k"  # label set of ImageNet's 1,000 classes
-_LONGEST_NAME: Final = 200  # characters of a name that close ones are looked for
+IMAGENET_LABELS: Final = "imagenet_1k"  # label set with ImageNet's 1,000 classes
+_LONGEST_NAME: Final = 200  # characters; for longer names no close ones are searched
 
 
 class Layer(BaseModel):
-    """A module of the network. shape: of its output for one picture, without the batch axis."""
+    """A layer of the network. shape: of its output for one picture, without the batch axis."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -33,17 +33,17 @@ class Layer(BaseModel):
 
     @property
     def features(self) -> int:
-        """Numbers that it gives for one picture."""
+        """Number of values in its output for one picture."""
         return math.prod(self.shape)
 
 
 class Description(BaseModel):
-    """What must be said of a model, before it has been run.
+    """What is known of a model before it is run.
 
-    source: as in `occluscope.models.catalogue.SOURCES`: ``bundled`` (weights in a wheel), ``torchvision`` (weights
-    fetched by name). architecture: as its source names it; weights: which trained weights. task: what its outputs say
-    of a picture (see `occluscope.models.heads`). preparation: from a picture to the input; label_set: file in
-    `labels/` with the classes' names.
+    source: a key of `occluscope.models.catalogue.SOURCES`: ``bundled`` (weights in a wheel) or ``torchvision`` (weights
+    downloaded by name). architecture: the source's name for it. weights: which trained weights. task: what the outputs
+    mean (see `occluscope.models.heads`). preparation: from a picture to the input. label_set: the file in `labels/`
+    with the class names.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,7 +67,7 @@ class ModelCard(Description):
 
     @property
     def identity(self) -> tuple[str, str, str]:
-        """What identifies the weights, whatever name the model goes by: source, architecture, and which weights."""
+        """Identifies the weights, whatever the model's name: source, architecture and weights."""
         return self.source, self.architecture, self.weights
 
     @property
@@ -94,7 +94,7 @@ class ModelCard(Description):
         return known[name]
 
     def unit_axis(self, layer: str) -> int:
-        """Which axis of a layer's shape counts its units; the others are places.
+        """Which axis of a layer's shape has the units; the other axes are positions.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class ModelCard(Description):
             There is no such layer.
         """
         shape = self.layer(layer).shape
-        if len(shape) == 3:  # maps are square: what stands beside their height and width counts the channels
+        if len(shape) == 3:  # maps of these models are square, so the axis of another length has the channels
             return 2 if shape[0] == shape[1] != shape[2] else 0
         return len(shape) - 1
 
@@ -128,7 +128,7 @@ class ModelCard(Description):
         ]
 
     def placed_layers(self) -> list[Layer]:
-        """The layers that give features at several places, as maps or as tokens, in the order they run."""
+        """The layers that have features at several positions, as maps or as tokens, in the order they run."""
         return [
             layer
             for layer in self.layers
@@ -136,7 +136,7 @@ class ModelCard(Description):
         ]
 
     def class_index(self, target: int | str) -> int:
-        """Index of a class given by index or by label (in upper or lower case where that is no other class).
+        """Index of a class given by index or by label; upper and lower case differ only if two labels differ by them.
 
         Raises
         ------
@@ -161,15 +161,17 @@ class ModelCard(Description):
 
 
 def close_names(given: str, known: Iterable[str]) -> str:
-    """The names closest to one that is not known, for the end of a message; none for a name of absurd length."""
-    if len(given) > _LONGEST_NAME:  # comparing takes time that grows with the length, and a stranger chooses it
+    """The names closest to an unknown one, for the end of a message; empty for a very long name."""
+    if (
+        len(given) > _LONGEST_NAME
+    ):  # comparing takes time that grows with the length of a name, which anybody can choose
         return ""
     close = difflib.get_close_matches(given, known, n=3)
     return f"; close to it: {', '.join(close)}" if close else ""
 
 
 def shortened(given: object) -> str:
-    """What a stranger gave, as a message shows it: of what is long the beginning."""
+    """A given value as messages show it: only its beginning if it is long."""
     text = str(given)
     return text if len(text) <= 60 else text[:57] + "…"
 

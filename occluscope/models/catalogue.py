@@ -1,6 +1,6 @@
-"""Every model that can be asked for, by name: the sources in order, and the card that the first of them has. No torch.
+"""Finds models by name. The sources are asked in order, and the first that has the model gives its card. No torch.
 
-A further source is a class with the methods of `Source`, entered in `SOURCES`.
+To add a source, write a class with the methods of `Source` and enter it in `SOURCES`.
 """
 
 from collections.abc import Iterable
@@ -16,23 +16,23 @@ _ROOT: Final = files("occluscope.models") / "cards"
 class Source(Protocol):
     """Where models come from.
 
-    module: what builds its networks and loads their weights, with torch (see `occluscope.models.sources`).
+    module: name of the module that builds its networks and loads their weights (see `occluscope.models.sources`).
     """
 
     @property
     def module(self) -> str: ...
 
     def names(self, owner: str) -> Iterable[str]:
-        """The models that this owner may use; an empty owner is whoever asks without a key."""
+        """The models that this owner may use. The owner is empty for requests without a key."""
 
     def card(self, name: str, owner: str) -> ModelCard | None:
-        """The card of one of them; none where it has no such model for this owner."""
+        """The card of a model; None if the source has no such model for this owner."""
 
 
 class Shipped:
-    """Models whose cards come with this package, for everybody: `cards/SOURCE/NAME.json`. Read once: they never change.
+    """Models whose cards come with this package, for all owners. The files `cards/SOURCE/NAME.json` are read once.
 
-    name: of the source, in its models' cards.
+    name: the source's name.
     """
 
     def __init__(self, name: str) -> None:
@@ -59,12 +59,12 @@ SOURCES: Final[dict[str, Source]] = {name: Shipped(name) for name in ("bundled",
 
 
 def card(name: str, owner: str = "") -> ModelCard:
-    """The card of one model. owner: who asks, for models that not everybody may use.
+    """The card of one model. owner: of the request; some models are for certain owners only.
 
     Raises
     ------
     LookupError
-        There is no such model for this owner; the message offers close names.
+        There is no such model for this owner; the message names similar ones.
     """
     for source in SOURCES.values():
         found = source.card(name, owner)
@@ -75,6 +75,6 @@ def card(name: str, owner: str = "") -> ModelCard:
 
 
 def cards(owner: str = "") -> dict[str, ModelCard]:
-    """Every model that this owner may use, by name: source by source."""
+    """Every model that this owner may use, by name, in the order of the sources."""
     names = dict.fromkeys(name for source in SOURCES.values() for name in source.names(owner))
     return {name: card(name, owner) for name in names}

@@ -1,7 +1,7 @@
 """From a model's outputs to the scores that an analysis follows: each with its name, unit and range.
 
-Nothing here imports torch: what is done to outputs is done by their own methods. So the control plane, which has no
-torch, can ask for names, units and ranges too.
+This module does not import torch (it only calls methods of tensors), so that the control plane, which has no torch, can
+read names, units and ranges.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class Head(ABC):
-    """Outputs of a model as scores, one column for each thing that can be followed.
+    """Turns outputs of a model into scores, with one column for each class or channel that can be followed.
 
-    unit: of a score. range: the least and the largest value that a score can have. symbol: how a score is written.
+    unit: of a score. range: the smallest and the largest possible score. symbol: the score's letter in formulas.
     """
 
     unit: ClassVar[str]
@@ -30,28 +30,28 @@ class Head(ABC):
     @property
     @abstractmethod
     def count(self) -> int:
-        """How many scores there are; as many outputs are read."""
+        """Number of scores, and of the outputs that they are computed from."""
 
     @abstractmethod
     def scores(self, outputs: Tensor) -> Tensor:
-        """Outputs [batch, count] → float64 [batch, count]: drops far below float32's step are seen."""
+        """Outputs [batch, count] → float64 [batch, count], so that drops below float32's precision are not lost."""
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """What a score is of, in words."""
+        """The class or channel of a score, in words."""
 
     @abstractmethod
     def shown(self, index: int) -> str:
-        """The score as mathematics writes it."""
+        """The score in mathematical notation."""
 
     @abstractmethod
     def index(self, asked: int | str) -> int:
-        """The column of what a request asks for, by index or by name.
+        """The column of the class or channel that a request names, by index or by name.
 
         Raises
         ------
         LookupError
-            There is none; the message says what there is.
+            There is none; the message says which there are.
         """
 
     def top(self, scores: Tensor) -> Tensor:
@@ -123,5 +123,5 @@ _OF_TASK: Final = {"classification": ClassHead}
 
 
 def own_head(card: ModelCard) -> Head:
-    """The head for what a model gives by itself, as its task says."""
+    """The head for the model's own outputs, chosen by the model's task."""
     return _OF_TASK[card.task](card)

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from occluscope.models.card import Description, Layer, ModelCard
 
-_PICTURES: Final = 3  # run at once; layers that work on parts of pictures, or on none, give another number of rows
+_PICTURES: Final = 3  # pictures in the batch; an output with another number of rows is not one row for each picture
 
 
 def inspected(model: nn.Module, description: Description) -> ModelCard:
-    """The card of a model: what is described, and each module that gives one tensor with a row for each picture.
+    """The card of a model: its description, and each module whose output is one tensor with a row for each picture.
 
-    model: in eval mode, on any device, the meta device included; it is run once on black pictures and left as it is.
+    model: in eval mode, on any device, also the meta device. It is run once on black pictures and not changed.
     """
     layers: dict[str, Layer] = {}
 

@@ -1,4 +1,4 @@
-"""A model ready to run: weights on a device, pictures to tensors; needs torch."""
+"""A model that is ready to run: its weights on a device, and pictures as its tensors; needs torch."""
 
 import copy
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from occluscope.engine.following import Followed
 from occluscope.models.architectures import with_weights
 from occluscope.models.card import ModelCard
 
-_NETWORKS: Final = 4  # prepared networks that a model keeps, one for each set of observed layers
+_NETWORKS: Final = 4  # prepared networks that are kept, one for each set of observed layers
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LoadedModel:
     def followed(self, layers: tuple[str, ...] = ()) -> Followed:
         """The network prepared for exact occlusion.
 
-        layers: whose channels' sums are appended to its outputs (see `Followed`).
+        layers: their channels' sums are appended to the outputs (see `Followed`).
         """
         if layers not in self._networks:
             if len(self._networks) == _NETWORKS:
@@ -56,19 +56,19 @@ class LoadedModel:
 
     @cached_property
     def half(self) -> "LoadedModel":
-        """The same model in 16 bits: float16 on a GPU, bfloat16 (which more processors compute with) on a CPU."""
+        """The same model in 16 bits: float16 on a GPU, bfloat16 on a CPU (more processors support it)."""
         dtype = torch.float16 if self.device.type == "cuda" else torch.bfloat16
         return LoadedModel(self.card, copy.deepcopy(self.module).to(dtype), self.device, dtype)
 
     def forget_pictures(self) -> None:
-        """Let go what prepared networks keep of their last pictures; the next picture is as fast as any."""
+        """Free what prepared networks keep of their last pictures. The next picture takes no longer."""
         for network in self._networks.values():
             network.forget_picture()
-        if "half" in self.__dict__:  # as `cached_property` keeps it
+        if "half" in self.__dict__:  # `cached_property` stores it there
             self.half.forget_pictures()
 
     def forget_prepared(self) -> None:
-        """Let go prepared networks and the half-precision copy; they are made anew when asked for."""
+        """Free prepared networks and the half-precision copy; they are made again when they are needed."""
         self._networks.clear()
         self.__dict__.pop("half", None)
 
@@ -77,19 +77,19 @@ class LoadedModel:
 
 
 def best_device() -> torch.device:
-    """The GPU that is there, or the CPU."""
+    """A GPU if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def load(card: ModelCard, device: torch.device | None = None) -> LoadedModel:
     """Load a model's weights and make it ready to run.
 
-    Weights lie channels last: the layout that convolutions run fastest on, on CPU and GPU.
+    Weights are stored channels last: convolutions are fastest in this layout, on CPU and GPU.
 
     Raises
     ------
     WeightsUnavailableError
-        The weights are not here and could not be fetched.
+        The weights are not on this machine and could not be downloaded.
     """
     device = device or best_device()
     module = with_weights(card).eval().requires_grad_(requires_grad=False)

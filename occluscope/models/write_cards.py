@@ -16,20 +16,20 @@ _HERE: Final = Path(__file__).parent
 
 
 def made_cards() -> Iterator[ModelCard]:
-    """Every card, made afresh from the installed packages."""
+    """Every card, made from the installed packages."""
     for source in SOURCES:
         for one in builder(source).descriptions():
             yield inspected(without_weights(source, one.architecture, one.weights).eval(), one)
 
 
 def imagenet_labels() -> list[str]:
-    """The names of ImageNet's 1,000 classes as torchvision carries them."""
+    """The names of ImageNet's 1,000 classes, from torchvision."""
     categories: list[str] = torchvision_models.AlexNet_Weights.IMAGENET1K_V1.meta["categories"]
     return categories
 
 
 def card_text(card: ModelCard) -> str:
-    """A card as its file holds it: one line a layer, so that a change reads well."""
+    """A card as it is written to its file: one line for each layer, so that changes are easy to read."""
     content = card.model_dump(mode="json")
     layers = ",\n".join(f"  {json.dumps(layer)}" for layer in content.pop("layers"))
     head = json.dumps(content, indent=1).removesuffix("\n}")
@@ -37,7 +37,7 @@ def card_text(card: ModelCard) -> str:
 
 
 def main() -> None:
-    """Write the files anew."""
+    """Write all files."""
     (_HERE / "labels" / f"{IMAGENET_LABELS}.json").write_text(json.dumps(imagenet_labels(), indent=0) + "\n")
     for stale in (_HERE / "cards").glob("*/*.json"):
         stale.unlink()

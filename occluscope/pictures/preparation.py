@@ -1,4 +1,4 @@
-"""From a picture to what the model sees of it: resize, crop, and where that lies on the original."""
+"""From a picture to a model's input: resize and crop, and the position of the input on the original."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ _RESAMPLING: Final = {
 class Frame:
     """The rectangle of the original picture that the model's input shows.
 
-    left, top, right, bottom: pixels of the original (not whole: the input's pixels are resampled ones).
-    It may reach outside the picture where a crop larger than the resized picture was padded.
+    left, top, right, bottom: pixels of the original, with fractions, since the input is resampled.
+    The frame reaches outside the picture if the crop is larger than the resized picture, which is then padded.
     """
 
     left: float
@@ -33,9 +33,9 @@ class Frame:
 class Picture:
     """A prepared picture.
 
-    rgb: uint8 [height, width, 3], what the model is shown, before normalisation.
-    frame: where that lies on the original.
-    load: gives the original; a picture that comes from a `PictureSource` is decoded anew for it.
+    rgb: uint8 [height, width, 3], the model's input before normalisation.
+    frame: the input's rectangle on the original.
+    load: returns the original; a picture from a `PictureSource` is decoded again for it.
     """
 
     rgb: np.ndarray
@@ -44,12 +44,12 @@ class Picture:
 
     @property
     def original(self) -> Image.Image:
-        """The whole picture at its own size, upright RGB. Keep it as long as you need it: it is loaded each time."""
+        """The whole picture at its own size, upright RGB. It is loaded at each access: keep it while you use it."""
         return self.load()
 
 
 class Preparation(BaseModel):
-    """How a model wants its pictures: shorter side to `resize`, centre `crop`, then (rgb/255 − mean)/std.
+    """How pictures are prepared for a model: shorter side to `resize`, centre `crop`, then (rgb/255 − mean)/std.
 
     resize: pixels; crop: (height, width), pixels; mean, std: per channel R, G, B of rgb/255.
     The same steps, to the pixel, as torchvision's ``Resize`` and ``CenterCrop`` on a PIL image.
@@ -72,7 +72,7 @@ class Preparation(BaseModel):
         return Picture(np.array(cropped), self.frame(*picture.size), lambda: picture)
 
     def frame(self, width: int, height: int) -> Frame:
-        """What the input shows of an upright picture of this size, pixels."""
+        """The part of an upright picture of this size that the input shows."""
         resized_width, resized_height = self._resized(width, height)
         top, left = self._corner(resized_width, resized_height)
         crop_height, crop_width = self.crop
@@ -91,7 +91,7 @@ class Preparation(BaseModel):
 
 
 def _centred(length: int, crop: int) -> int:
-    """First pixel of a centred crop, rounded as torchvision's ``center_crop`` does (it pads when too short)."""
+    """First pixel of a centred crop, rounded as torchvision's ``center_crop`` does; negative if padding is needed."""
     if crop > length:
         return -((crop - length) // 2)
     return round((length - crop) / 2.0)

@@ -1,4 +1,4 @@
-"""Reading pictures that strangers send: limits from the header first, then pixels, always upright RGB."""
+"""Reads pictures that anybody may send: first the limits are checked in the header, then pixels become upright RGB."""
 
 import io
 import warnings
@@ -10,9 +10,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from occluscope.errors import InvalidPictureError
 
 MAX_PIXELS: Final = 64_000_000  # width × height, read from the header before anything is decoded
-MAX_ASPECT: Final = 100  # longer ÷ shorter side; a thread of pixels would be blown up to gigapixels by resizing
+MAX_ASPECT: Final = 100  # longer ÷ shorter side; resizing would enlarge a very thin picture to gigapixels
 FORMATS: Final = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
-_BAND_PIXELS: Final = 2**20  # converted at a time
+_BAND_PIXELS: Final = 2**20  # pixels that are converted at a time
 _DAMAGED: Final = "the picture is damaged or truncated: its pixels cannot be decoded"
 _SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 
@@ -20,10 +20,10 @@ _SIXTEEN_BIT: Final = ("I;16", "I;16L", "I;16B", "I;16N", "I")
 def decode(content: bytes, least: int | None = None) -> Image.Image:
     """Decode a picture to upright 8-bit RGB.
 
-    least: pixels of the longer side that will do. A picture more than twice as large then comes smaller by a whole
-    factor, its longer side no less than twice `least`, and takes less memory and time.
+    least: pixels of the longer side that suffice. A picture more than twice as large is then reduced by a whole factor,
+    to a longer side of at least twice `least`, which takes less memory and time.
 
-    EXIF rotation is applied; of an animation the first frame is taken; transparency is laid over white;
+    EXIF rotation is applied; the first frame of an animation is used; transparency is drawn over white;
     16-bit grey keeps its upper 8 bits; CMYK and palettes become RGB.
 
     Raises
@@ -42,7 +42,7 @@ def decode(content: bytes, least: int | None = None) -> Image.Image:
 
 
 def upright_size(content: bytes) -> tuple[int, int]:
-    """Width and height of a picture as `decode` gives it: its pixels are tried, but kept in their own form alone.
+    """Width and height of the picture that `decode` returns. Its pixels are decoded to check them, but not converted.
 
     Raises
     ------
@@ -53,33 +53,33 @@ def upright_size(content: bytes) -> tuple[int, int]:
 
 
 def pixels_of(content: bytes, least: int | None = None) -> int:
-    """Width × height, by the header alone, of what `decode` has to hold while it decodes.
+    """Width × height of what `decode` has in memory while it decodes, computed from the header.
 
     Raises
     ------
     InvalidPictureError
-        The header breaks a limit, or is none.
+        The header breaks a limit, or is not that of a picture.
     """
     picture = _open(content)
-    if not picture.info.get("progressive"):  # of a progressive JPEG all is held, however small it comes
+    if not picture.info.get("progressive"):  # a progressive JPEG is in memory at full size, also if it is reduced
         _draft(picture, least)
     return picture.width * picture.height
 
 
 def _factor(size: tuple[int, int], least: int | None) -> int:
-    """By how much a picture may be reduced."""
+    """The factor by which a picture may be reduced."""
     return max(max(size) // (2 * least), 1) if least else 1
 
 
 def _draft(picture: Image.Image, least: int | None) -> None:
-    """Have a JPEG decoded to a half, a quarter or an eighth, which its form allows at once; others stay whole."""
+    """Let a JPEG be decoded at a half, a quarter or an eighth of its size; other formats stay as they are."""
     factor = max(scale for scale in (1, 2, 4, 8) if scale <= _factor(picture.size, least))
     if factor > 1:
         picture.draft(picture.mode, (max(picture.width // factor, 1), max(picture.height // factor, 1)))
 
 
 def _upright(content: bytes, least: int | None = None) -> Image.Image:
-    """Its pixels in their own form, decoded and turned in place: of a large picture every copy counts."""
+    """The decoded picture in its own mode, rotated in place, as each copy of a large picture takes much memory."""
     picture = _open(content)
     try:
         _draft(picture, least)
@@ -94,12 +94,12 @@ def _upright(content: bytes, least: int | None = None) -> Image.Image:
 
 
 def format_of(content: bytes) -> str:
-    """Name the picture's format as Pillow does (``JPEG``, ``PNG``, …), from its bytes alone."""
+    """The picture's format as Pillow names it (``JPEG``, ``PNG``, …), from its bytes alone."""
     return _open(content).format or "unknown"
 
 
 def _open(content: bytes) -> Image.Image:
-    """Read the header and hold it against the limits."""
+    """Read the header and check it against the limits."""
     if not content:
         raise InvalidPictureError("the file is empty")
     try:
@@ -123,7 +123,7 @@ def _open(content: bytes) -> Image.Image:
 
 
 def _refuse_other_grey(picture: Image.Image) -> None:
-    """Grey levels that 8 bits cannot stand for."""
+    """Refuse grey levels that do not fit into 16 bits."""
     if picture.mode == "I":
         low, high = cast("tuple[float, float]", picture.getextrema())
         if low < 0 or high > 0xFFFF:
@@ -133,13 +133,13 @@ def _refuse_other_grey(picture: Image.Image) -> None:
 
 
 def _to_rgb(picture: Image.Image, factor: int) -> Image.Image:
-    """factor: by which it is reduced."""
+    """Convert to RGB, reduced by a factor."""
     plain = picture.mode not in _SIXTEEN_BIT and not picture.has_transparency_data
     if plain and factor == 1:
         return picture if picture.mode == "RGB" else picture.convert("RGB")
     whole = Image.new("RGB", (-(-picture.width // factor), -(-picture.height // factor)))
     rows = max(_BAND_PIXELS // (picture.width * factor), 1) * factor
-    for top in range(0, picture.height, rows):  # by bands: beside the picture and what it becomes there is no third
+    for top in range(0, picture.height, rows):  # by bands, so that there is no third copy in memory
         band = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
         colours = band.convert("RGB") if plain else _band_to_rgb(band)
         whole.paste(colours.reduce(factor) if factor > 1 else colours, (0, top // factor))

@@ -1,4 +1,4 @@
-"""Where a unit's pictures come from: each read and prepared when it is needed, by a thread beside the model."""
+"""The source of a unit's pictures: a thread reads and prepares each when it is needed, while the model runs."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
@@ -13,21 +13,21 @@ from occluscope.errors import InvalidPictureError
 from occluscope.pictures.preparation import Picture, Preparation
 
 T = TypeVar("T")
-_HELD_BYTES: Final = 4 * 2**20  # of prepared pictures: those ahead, and those that may be asked for again
+_HELD_BYTES: Final = 4 * 2**20  # of prepared pictures in memory: those used last and those prepared ahead
 _WAIT_SECONDS: Final = 0.1  # between two calls of `waiting`
 
 
 class PictureSource(Sequence[Picture]):
     """Prepared pictures in the order of their ids, of which only a few are in memory.
 
-    Iterating prepares the next pictures while the caller works on one; indexing prepares those that are asked for. One
-    picture is decoded at a time. `Picture.original` reads and decodes the picture anew.
+    Iteration prepares the next pictures while the caller works on one. Indexing prepares the requested pictures only.
+    One picture is decoded at a time. `Picture.original` reads and decodes the picture again.
 
-    ids: of the pictures. read: gives an upright RGB picture by its id; it is called from the source's thread.
-    waiting: called every tenth of a second while the caller waits for a picture; what it raises ends the wait.
-    An error of `read` is raised where the picture is asked for, and names it.
+    ids: of the pictures. read: returns an upright RGB picture by its id; it is called in the source's thread. An error
+    of `read` is raised where the caller requests the picture, and names the picture.
+    waiting: called every tenth of a second while the caller waits for a picture. An error that it raises ends the wait.
 
-    Use it in a ``with`` block, from one thread: the source's own thread has ended when the block has.
+    Use the source in a ``with`` block and in one thread. Its own thread has ended at the end of the block.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class PictureSource(Sequence[Picture]):
         self._ids, self._read, self._preparation, self._waiting = ids, read, preparation, waiting
         height, width = preparation.crop
         self._most_held = max(_HELD_BYTES // (height * width * 3), 2)
-        self._held: OrderedDict[int, Future[Picture]] = OrderedDict()  # by place, the last asked for at the end
+        self._held: OrderedDict[int, Future[Picture]] = OrderedDict()  # by position, the one used last at the end
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="pictures")
 
     def __enter__(self) -> Self:
@@ -73,11 +73,11 @@ class PictureSource(Sequence[Picture]):
         try:
             return self._awaited(self._future(place))
         except BaseException:
-            self._held.pop(place, None)  # read again if it is asked for again
+            self._held.pop(place, None)  # so that another request reads it again
             raise
 
     def _future(self, place: int) -> Future[Picture]:
-        """The picture as it comes; the one whose turn is longest ago makes room for it."""
+        """The picture when it is ready. It replaces the picture that was not used for the longest time."""
         if place not in self._held:
             self._held[place] = self._thread.submit(self._prepared, self._ids[place])
         self._held.move_to_end(place)

@@ -1,5 +1,6 @@
 """The half of each source that needs torch: networks with and without weights.
 
-Each module has `with_weights(card)`, the trained network on the CPU, and `without_weights(architecture, weights)`, the
-same network as its constructor gives it; `occluscope.models.architectures` finds the module by a card's source.
+Each module has `with_weights(card)`, which returns the trained network on the CPU, and `without_weights(architecture,
+weights)`, which returns the same network untrained. `occluscope.models.architectures` finds the module by a card's
+source.
 """

