@@ -26,7 +26,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def create_app(config: Settings | None = None) -> OpenAPI:
-    """Make the app; gunicorn calls this once a process."""
+    """Make the app; called once in each process of gunicorn."""
     config = config or settings()
     configure_logs()
     app = OpenAPI(
@@ -64,7 +64,7 @@ def create_app(config: Settings | None = None) -> OpenAPI:
 
 
 def refuse_other_hosts() -> Response | None:
-    """A name that leads here but is not ours may be another site's, whose pages would then be of our origin."""
+    """Refuse other host names: one that resolves here may be another site's, whose pages would share our origin."""
     trusted = context().settings.trusted_hosts
     if trusted is None or is_trusted(request.host, trusted):
         return None
@@ -72,7 +72,7 @@ def refuse_other_hosts() -> Response | None:
 
 
 def is_trusted(host: str, trusted: Iterable[str]) -> bool:
-    """Whether a request's ``host:port`` is among these; of one that begins with a dot every name below it is."""
+    """Whether a request's ``host:port`` is trusted. An entry that begins with a dot stands for every name below it."""
     match = re.fullmatch(r"(\[[^]]+\]|[^:\[\]]+)(:\d+)?", host.lower())
     if match is None:
         return False
@@ -81,7 +81,7 @@ def is_trusted(host: str, trusted: Iterable[str]) -> bool:
 
 
 def refuse_nul() -> Response | None:
-    """No name has a NUL, and PostgreSQL takes no text with one."""
+    """Refuse NUL in a path or query: no name has one, and PostgreSQL takes no text with one."""
     if "\0" in request.path:
         return not_found("page")
     fields = [name for name, values in request.args.lists() if "\0" in name or any("\0" in one for one in values)]
@@ -91,7 +91,7 @@ def refuse_nul() -> Response | None:
 
 
 def refuse_other_sites() -> Response | None:
-    """A page of another site, open in the browser of someone who can reach us, must not act in their name."""
+    """Refuse changes that a page of another site sends from the browser of somebody who can reach this service."""
     if request.method in _SAFE_METHODS:
         return None
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
@@ -104,12 +104,12 @@ def refuse_other_sites() -> Response | None:
 
 
 def _is_of_host(origin: str, host: str) -> bool:
-    """Whether an Origin is ours, by whichever scheme: a proxy may take TLS off before us."""
+    """Whether an Origin is this service's, by either scheme: a proxy in front may end TLS."""
     return origin.lower() in {f"{scheme}://{host.lower()}" for scheme in ("http", "https")}
 
 
 def harden(response: Response) -> Response:
-    """Headers that keep browsers from guessing types, framing us or running what is not ours."""
+    """Set headers that keep browsers from guessing types, framing the pages or running foreign scripts."""
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     response.headers.setdefault("Referrer-Policy", "same-origin")
     response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")

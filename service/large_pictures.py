@@ -1,8 +1,8 @@
-"""Turns at large pictures: one is decoded or drawn at a time, and its memory is given back afterwards.
+"""Large pictures are decoded and drawn one at a time, and their memory is given back afterwards.
 
-A picture at `occluscope.pictures.MAX_PIXELS` takes 4 bytes a pixel decoded (256 MB), as much again where it becomes
-RGB, and an overlay of `occluscope.rendering.render.MAX_SIDE` some 200 MB beside: about 0.8 GB at its peak, and as
-much for eight at once as for one.
+A decoded picture of `occluscope.pictures.MAX_PIXELS` takes 4 bytes a pixel (256 MB) and as much again while it is
+converted to RGB; an overlay of `occluscope.rendering.render.MAX_SIDE` takes some 200 MB more. So the peak is about
+0.8 GB, for eight requests at once as for one.
 """
 
 import ctypes
@@ -11,25 +11,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-LARGE_PIXELS: Final = 4_000_000  # width × height; smaller pictures take no turns
+LARGE_PIXELS: Final = 4_000_000  # width × height; smaller pictures need not wait
 WAIT_SECONDS: Final = 60.0
 _large: Final = threading.Lock()
 
 
 class TooManyLargePicturesError(Exception):
-    """No turn came in time; the same may be asked again."""
+    """Other large pictures took too long; the same request may be sent again."""
 
 
 @contextmanager
 def turn(pixels: int, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
-    """Hold the process's one turn while a large picture is decoded or drawn; a small one goes on at once.
+    """Wait until no other large picture is being decoded or drawn, and keep others waiting; a small one never waits.
 
     pixels: width × height of the larger of what is decoded and what is drawn.
 
     Raises
     ------
     TooManyLargePicturesError
-        Others' pictures took all of `wait_seconds`.
+        Other pictures took all of `wait_seconds`.
     """
     if pixels <= LARGE_PIXELS:
         yield
@@ -46,7 +46,7 @@ def turn(pixels: int, wait_seconds: float = WAIT_SECONDS) -> Iterator[None]:
 
 
 def _give_back() -> None:
-    """Have the C library return what is free; without it, it keeps what large pictures took, for good."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    """Make the C library return free memory; otherwise it would keep what large pictures took."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
     if trim is not None:
         trim(0)

@@ -1,7 +1,7 @@
-"""The Celery app, and how workers are told that units wait.
+"""The Celery app, and how workers are notified of waiting units.
 
-A message is a hint that one unit waits, no more: the worker that receives it takes the unit that is due then, from the
-database. So a message that is lost, late or there twice changes nothing but the moment, and any message will do for
+A message says only that some unit waits. The worker that receives it takes the unit that is due then, from the
+database. So a message that is lost, late or delivered twice changes only when a unit runs, and any message serves for
 any unit.
 """
 
@@ -18,8 +18,10 @@ from service.settings import Settings, settings
 
 RUN_UNIT: Final = "occluscope.run_unit"
 MOST_MESSAGES: Final = 1000  # announced at once; the reconciler announces the rest as these are taken
-_VISIBILITY_SECONDS: Final = 24 * 3600  # redelivery is the reconciler's business, by leases in the database
-_KEEPALIVE: Final = {  # a connection whose other end is gone is noticed within 20 seconds
+_VISIBILITY_SECONDS: Final = (
+    24 * 3600
+)  # Celery's redelivery is not used; the reconciler does it, by leases in the database
+_KEEPALIVE: Final = {  # a dead connection is noticed within 20 seconds
     socket.TCP_KEEPIDLE: 10,
     socket.TCP_KEEPINTVL: 3,
     socket.TCP_KEEPCNT: 3,
@@ -38,12 +40,12 @@ def celery_app(config: Settings) -> Celery:
         task_ignore_result=True,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
-        worker_enable_remote_control=False,  # workers are seen by their heartbeat in the database
+        worker_enable_remote_control=False,  # the heartbeat in the database shows which workers live
         worker_send_task_events=False,
         worker_enable_prefetch_count_reduction=False,  # there is none
-        worker_cancel_long_running_tasks_on_connection_loss=False,  # a unit needs no broker
+        worker_cancel_long_running_tasks_on_connection_loss=False,  # a running unit needs no broker
         broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,  # for as long as it takes
+        broker_connection_max_retries=None,  # retry without end
         broker_transport_options={
             "visibility_timeout": _VISIBILITY_SECONDS,
             "socket_connect_timeout": config.broker_timeout_seconds,
@@ -56,16 +58,16 @@ def celery_app(config: Settings) -> Celery:
 
 
 class Queue:
-    """Where units are announced; the database stays the truth."""
+    """The queue of messages to workers. The database, not the queue, decides what is done."""
 
     def __init__(self, config: Settings | None = None) -> None:
         self._config = config or settings()
         self._app = celery_app(self._config)
 
     def announce(self, units: int) -> int:
-        """Tell the workers that so many units wait; gives how many messages the broker took.
+        """Send one message for each waiting unit; return how many messages the broker accepted.
 
-        Fewer, when it is out of reach: the reconciler will tell of the rest.
+        Fewer are accepted while the broker is unreachable; the reconciler sends the rest later.
         """
         for told in range(min(units, MOST_MESSAGES)):
             try:
@@ -76,7 +78,7 @@ class Queue:
         return min(units, MOST_MESSAGES)
 
     def waiting(self) -> int | None:
-        """Messages that no worker has taken yet; none when the broker is out of reach or answers with an error."""
+        """Messages that no worker has taken yet; None if the broker is unreachable or answers with an error."""
         try:
             with self._app.connection_for_read() as connection:
                 connection.ensure_connection(max_retries=1, timeout=self._config.broker_timeout_seconds)
@@ -89,9 +91,9 @@ class Queue:
 
 
 class Announcer:
-    """Announces from a thread of its own, so that nobody who submits a job waits for the broker.
+    """Announces from a thread of its own, so that no request waits for the broker.
 
-    What is not announced yet when the process ends, the reconciler announces.
+    If the process ends before a unit is announced, the reconciler announces it.
     """
 
     def __init__(self, queue: Queue) -> None:
@@ -102,7 +104,7 @@ class Announcer:
         self._thread.start()
 
     def tell(self, units: int) -> None:
-        """So many units more wait for a worker."""
+        """Announce this many more waiting units soon; returns at once."""
         with self._told:
             self._units = min(self._units + units, MOST_MESSAGES)
             self._told.notify()

@@ -1,4 +1,4 @@
-"""What a worker does just now, as its threads tell each other."""
+"""What a worker is doing now, shared between its threads."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 class Activity:
-    """Idle, or busy with a unit; and since when nothing has happened. Seconds of the steady clock."""
+    """Whether the worker is busy with a unit, and when it last made progress. Seconds of the monotonic clock."""
 
     def __init__(self) -> None:
         self._busy = threading.Event()
@@ -15,25 +15,25 @@ class Activity:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a message is being worked on."""
+        """Whether a message is being handled."""
         return self._busy.is_set()
 
     @property
     def still_seconds(self) -> float:
-        """How long ago a message came, a unit reported progress, or one ended."""
+        """Seconds since a message came, a unit reported progress, or a unit ended."""
         return time.monotonic() - self._stirred
 
-    def stir(self) -> None:
-        """Something happened."""
+    def note_progress(self) -> None:
+        """Note that something has progressed."""
         self._stirred = time.monotonic()
 
     @contextmanager
     def working(self) -> Iterator[None]:
-        """A message came, and is worked on meanwhile."""
-        self.stir()
+        """A message has come, and is handled in the block."""
+        self.note_progress()
         self._busy.set()
         try:
             yield
         finally:
-            self.stir()
+            self.note_progress()
             self._busy.clear()

@@ -1,4 +1,4 @@
-"""Consuming from the broker: whether it goes on, and how soon it does again after the broker was gone."""
+"""Consuming from the broker: whether this process does, and how soon it reconnects after an outage."""
 
 import threading
 from typing import Any, Final
@@ -10,7 +10,9 @@ from celery.worker.consumer.tasks import Tasks
 from celery.worker.state import maybe_shutdown
 
 _FIRST_RETRY_SECONDS: Final = 0.2
-_LONGEST_RETRY_SECONDS: Final = 2.0  # Celery's own grows to 30 seconds, in which every job would wait
+_LONGEST_RETRY_SECONDS: Final = (
+    2.0  # the longest pause; Celery's own grows to 30 seconds, for which every job would wait
+)
 
 consuming: Final = threading.Event()  # set while this process takes units from the broker
 _log = structlog.get_logger(__name__)
@@ -22,19 +24,19 @@ class Consumption(bootsteps.StartStopStep):  # type: ignore[misc]
     requires = (Tasks,)
 
     def start(self, parent: Any) -> None:  # noqa: ARG002
-        """The consumer is there."""
+        """Note that the process consumes."""
         consuming.set()
 
     def stop(self, parent: Any) -> None:  # noqa: ARG002
-        """It is gone."""
+        """Note that it no longer does."""
         consuming.clear()
 
 
 class PromptConsumer(Consumer):  # type: ignore[misc]
-    """Celery's consumer, but that it tries again soon."""
+    """Celery's consumer, which reconnects sooner."""
 
     def ensure_connected(self, conn: Any) -> Any:
-        """Connect, for as long as it takes, unless the worker is asked to end."""
+        """Retry until it is connected or the worker is asked to end."""
 
         def tell(error: Exception, interval: float) -> None:
             _log.warning("broker out of reach", error=str(error), again_in_seconds=interval)

@@ -1,4 +1,4 @@
-"""The heartbeat: says from a thread of its own that the worker lives, and renews the lease of its unit."""
+"""The heartbeat: a thread that reports that the worker is alive, and renews the lease of its unit."""
 
 import threading
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Heartbeat:
-    """Beats every `heartbeat_seconds` until stopped, however long a unit's computation takes."""
+    """Reports every `heartbeat_seconds` until stopped, however long a unit takes."""
 
     def __init__(self, database: Database, config: Settings, worker_id: str, device: str) -> None:
         self._database = database
@@ -31,12 +31,12 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Say that the worker is there, and go on saying so."""
+        """Start to report that the worker is alive."""
         self._beat()
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop, and take the worker off the list."""
+        """Stop, and remove the worker's row."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -50,7 +50,7 @@ class Heartbeat:
 
     @contextmanager
     def holding(self, claim: Claim) -> Iterator[threading.Event]:
-        """Renew this claim's lease meanwhile; the event given is set once the claim is lost."""
+        """Renew this claim's lease in the block; the yielded event is set once the claim is lost."""
         lost = threading.Event()
         self._held = (claim, lost)
         try:
@@ -59,7 +59,7 @@ class Heartbeat:
             self._held = None
 
     def give_back(self) -> None:
-        """Give back the unit that is held, if one is: its computation does not end in time."""
+        """Give back the current unit, if there is one, because its computation does not end in time."""
         if held := self._held:
             held[1].set()
             with self._database.writing() as session:
@@ -76,7 +76,7 @@ class Heartbeat:
                 self._beat()
 
     def _beat(self) -> None:
-        """Once. It never raises: without this thread every unit of this worker would be taken from it."""
+        """Report once. It never raises: without this thread the worker would lose every unit."""
         held = self._held
         try:
             pulse = self._pulse()
@@ -90,7 +90,7 @@ class Heartbeat:
             _log.exception("no heartbeat")
 
     def _pulse(self) -> Pulse:
-        """What this worker says of itself; what cannot be measured is left out, and the lease renewed all the same."""
+        """What this worker reports. What cannot be measured is left out, and the lease is renewed all the same."""
         memory, gpu_memory = 0, None
         try:
             memory = resident_bytes()

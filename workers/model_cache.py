@@ -13,7 +13,7 @@ from workers.memory import machine_bytes, resident_bytes
 
 _SHARE_OF_MEMORY: Final = 0.25
 _SHARE_OF_GPU: Final = 0.5
-_GROWTH: Final = 64 * 2**20  # bytes; counting takes some 50 ms a model, so it is done when there is something to count
+_GROWTH: Final = 64 * 2**20  # bytes of growth before the models are measured again: measuring takes some 50 ms a model
 
 _log = structlog.get_logger(__name__)
 
@@ -32,28 +32,30 @@ class ModelCache:
 
     @property
     def names(self) -> list[str]:
-        """Which are loaded, the one used longest ago first."""
+        """The names of the loaded models, the one used longest ago first."""
         return [model.card.name for model in self._loaded.values()]
 
     @property
     def held_bytes(self) -> int:
-        """What all of them hold on their device."""
+        """Bytes that all of them hold on their device."""
         return model_bytes(*self._loaded.values())
 
     def get(self, name: str, owner: str = "") -> LoadedModel:
-        """A model as the catalogue has it now for this owner, loaded if its weights are not kept.
+        """The model that the catalogue has now for this owner; loaded if it is not in the cache.
 
         Raises
         ------
         LookupError
-            There is no such model.
+            There is no such model for this owner.
         occluscope.errors.WeightsUnavailableError
-            Its weights are not here and could not be fetched.
+            Its weights are not on this machine and could not be downloaded.
         """
         wanted = card(name, owner)
         key = wanted.identity
         kept = self._loaded.get(key)
-        if kept is None or kept.card != wanted:  # the same weights may go by another name, or with other labels
+        if (
+            kept is None or kept.card != wanted
+        ):  # another model may have the same weights, with another name or other labels
             self._loaded[key] = load(wanted)
             _log.info("model loaded", model=name, bytes=model_bytes(self._loaded[key]))
             self._memory_when_counted = 0
@@ -62,13 +64,13 @@ class ModelCache:
         return self._loaded[key]
 
     def settle(self) -> None:
-        """After a unit: forget its pictures, and let models go until the rest holds no more than the limit."""
+        """After a unit: drop what was prepared for its pictures, then models used longest ago, down to the limit."""
         for model in self._loaded.values():
             model.forget_pictures()
         self._keep_to_limit()
 
     def clear(self) -> None:
-        """Let all go, as after running out of memory."""
+        """Drop all models, as after running out of memory."""
         self._loaded.clear()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -88,12 +90,12 @@ class ModelCache:
 
 
 def model_bytes(*models: LoadedModel) -> int:
-    """What models hold on their device: weights, prepared networks, plans, copies; what they share counted once."""
+    """Bytes that models hold on their device: weights, prepared networks, plans, copies. Shared memory counts once."""
     return held_bytes(*models).get(best_device().type, 0)
 
 
 def share_of_memory() -> int:
-    """A quarter of the memory that this process may have, or half of the GPU's; bytes."""
+    """The default limit in bytes: a quarter of the memory that this process may use, or half of the GPU's."""
     device = best_device()
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory * _SHARE_OF_GPU)
@@ -101,5 +103,5 @@ def share_of_memory() -> int:
 
 
 def _memory() -> int:
-    """Memory that the device's tensors take, or more; bytes."""
+    """Bytes that tensors on the device take, or somewhat more."""
     return torch.cuda.memory_allocated() if best_device().type == "cuda" else resident_bytes()

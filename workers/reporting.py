@@ -73,7 +73,7 @@ class UnitReport:
     def _require_wanted(self) -> None:
         if self._stopping.is_set():
             raise UnitAbortedError("the worker stops")
-        self._activity.stir()
+        self._activity.note_progress()
         if self._lost.is_set():
             raise UnitAbortedError("the claim is gone")
 
@@ -90,7 +90,7 @@ class UnitReport:
 
     def is_unwanted_after(self, seconds: float) -> bool:
         """Wait for a database that is away; whether the unit is wanted no more."""
-        self._activity.stir()
+        self._activity.note_progress()
         return self._lost.is_set() or self._stopping.wait(seconds)
 
     def _shown(self, preview: Preview | None, moment: float) -> list[PackedResult]:

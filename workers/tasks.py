@@ -22,7 +22,7 @@ from workers.execution import Executor
 from workers.heartbeat import Heartbeat
 from workers.watchdog import Watchdog
 
-configure_logs()  # before Celery says anything
+configure_logs()  # before Celery's first log line
 config = settings()
 if config.worker_threads:
     torch.set_num_threads(config.worker_threads)
@@ -79,7 +79,7 @@ def _shutdown(**_: Any) -> None:
 
 
 def _end_now() -> None:
-    """The computation, or the broker's connection, does not end in time: give the unit back and end without them."""
+    """Give the unit back and end the process, since the computation or the connection does not end in time."""
     try:
         _heartbeat.give_back()
         _heartbeat.stop()

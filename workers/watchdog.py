@@ -1,7 +1,7 @@
-"""The watchdog: ends a worker that only seems to work, so that its supervisor starts another.
+"""The watchdog: ends a worker that looks alive but does no work, so that its supervisor starts another.
 
-A Celery worker may stop receiving after its connection was cut, and say nothing; a computation may hang. Seen from
-outside both live: the process is there, and its heartbeat goes on.
+A Celery worker may silently stop receiving messages after its connection was cut, and a computation may hang. Both
+look alive from outside: the process runs, and its heartbeat goes on.
 """
 
 import os
@@ -24,12 +24,12 @@ _log = structlog.get_logger(__name__)
 
 
 def end_process() -> None:
-    """End at once: what holds the worker up would hold up an orderly end too."""
+    """End the process at once: what blocks the worker would block an orderly end, too."""
     os._exit(EXIT_STATUS)
 
 
 class Watchdog:
-    """Looks every heartbeat, from a thread of its own. bite: what is done to a worker that only seems to work."""
+    """A thread that checks the worker at every heartbeat. end: called if the worker does no work."""
 
     def __init__(
         self,
@@ -37,30 +37,32 @@ class Watchdog:
         queue: Queue,
         config: Settings,
         activity: Activity,
-        bite: Callable[[], None] = end_process,
+        end: Callable[[], None] = end_process,
     ) -> None:
         self._database = database
         self._queue = queue
         self._config = config
         self._activity = activity
-        self._bite = bite
+        self._end = end
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start checking."""
         self._thread.start()
 
     def stop(self) -> None:
-        """The worker ends by itself."""
+        """Stop checking: the worker ends by itself."""
         self._stop.set()
 
     def reason(self) -> str | None:
-        """Why this worker should end, none while all is well."""
+        """Why this worker should end; None while it works."""
         still = self._activity.still_seconds
         if self._activity.is_busy:
             return f"its unit made no progress for {still:.0f} s" if still > self._config.stall_seconds else None
-        if still <= self._config.watchdog_seconds or self._queue.waiting() is None:  # without a broker nobody receives
+        if (
+            still <= self._config.watchdog_seconds or self._queue.waiting() is None
+        ):  # without a broker no worker receives messages
             return None
         with self._database.reading() as session:
             oldest = max(waiting.oldest_seconds for waiting in waiting_by_priority(session).values())
@@ -73,10 +75,10 @@ class Watchdog:
             try:
                 reason = self.reason()
             except SQLAlchemyError:
-                continue  # the heartbeat says so already
+                continue  # the heartbeat logs that already
             except Exception:  # noqa: BLE001 - whatever it is, a worker without its watchdog would be left to hang
                 _log.exception("watchdog could not look")
                 continue
             if reason and not self._stop.is_set():
                 _log.error("watchdog ends the worker", reason=reason)
-                self._bite()
+                self._end()

@@ -1,6 +1,6 @@
-"""Who asks: the owner whose key a request carries, as a header or, from a browser, as a cookie.
+"""Authentication: the owner whose key a request carries, in a header or, from a browser, as a cookie.
 
-While no key was ever made, nobody needs one, and all is the owner's without a name.
+As long as no key was ever made, none is needed, and everything belongs to the owner without a name.
 """
 
 from http import HTTPStatus
@@ -37,13 +37,13 @@ class KeyForm(Strict):
 
 
 def register(app: Flask) -> None:
-    """Have every request below ``/v1`` say whose it is."""
+    """Require every request below ``/v1`` to say whose it is."""
     app.before_request(_identify)
 
 
 @blueprint.get("", summary="Who is signed in?", responses={200: wire.Session, **documented(401)})
 def show() -> Response:
-    """Of the key, or the browser's cookie, that came with the request."""
+    """The owner of the key, or of the browser's cookie, that came with the request."""
     owner = _owner()
     return _refused() if owner is None else answer(wire.Session(owner=owner))
 
@@ -65,7 +65,7 @@ def sign_in(body: KeyForm) -> Response:
 
 @blueprint.delete("", summary="Sign a browser out", responses={204: None, **documented(403)})
 def sign_out() -> Response:
-    """The cookie goes, and is worth nothing any more, wherever a copy of it is; the key stays what it is."""
+    """The cookie is deleted, and no copy of it is valid any more; the key stays valid."""
     token = request.cookies.get(_COOKIE)
     if token is not None:
         context().keyring.sign_out(token)
@@ -75,7 +75,7 @@ def sign_out() -> Response:
 
 
 def owner() -> str:
-    """Whose request this is."""
+    """The owner of this request."""
     return str(g.owner)
 
 
@@ -92,7 +92,7 @@ def _identify() -> Response | None:
 
 
 def by_cookie() -> bool:
-    """Whether a request is somebody's by its cookie alone, which browsers send by themselves."""
+    """Whether only a cookie says whose request it is; browsers send cookies by themselves."""
     return _key() is None and _COOKIE in request.cookies
 
 

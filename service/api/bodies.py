@@ -1,4 +1,4 @@
-"""Requests' bodies: JSON is read within its limit, and one that is none is refused with where it breaks."""
+"""Bodies of requests: JSON within a limit of size; invalid JSON is refused with the place of the error."""
 
 import json
 from typing import Any
@@ -10,10 +10,10 @@ from service.api.context import context
 
 
 class ApiRequest(Request):
-    """A request whose operations take JSON or a form, and nothing half read."""
+    """A request whose operations take JSON or a form."""
 
     def get_json(self, force: bool = False, silent: bool = False, cache: bool = True) -> Any:  # noqa: ARG002
-        """The body as JSON; whoever asks silently is told as well, since nothing else would say what is wrong."""
+        """The body as JSON. It raises also if asked to be silent, since nothing else would report the error."""
         if not self.is_json:
             raise UnsupportedMediaType("Send the request's body as application/json.")
         self.max_content_length = context().settings.max_json_bytes
@@ -26,7 +26,7 @@ class ApiRequest(Request):
 
 
 def broken_limit(request: Request) -> str:
-    """Which limit a body is over, that was refused for its size."""
+    """The limit that a body refused for its size is over."""
     most, length = request.max_content_length, request.content_length
     if most is None or (length is not None and length <= most):
         return (

@@ -1,4 +1,4 @@
-"""What every endpoint works with, kept on the app, and the shapes that several share."""
+"""What every endpoint uses, kept on the app, and request shapes that several share."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -17,7 +17,7 @@ ID_PATTERN = r"^[0-9a-f]{32}$"
 
 @dataclass(frozen=True)
 class Context:
-    """One a process."""
+    """What the endpoints use; one for each process."""
 
     settings: Settings
     database: Database

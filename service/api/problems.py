@@ -20,13 +20,13 @@ from service.large_pictures import TooManyLargePicturesError
 from service.store.database import is_disk_full
 
 MEDIA_TYPE: Final = "application/problem+json"
-MAX_ERRORS: Final = 100  # fields that an answer lists; of more it says how many there are
-_MAX_LETTERS: Final = 500  # of a field's path and of what is said of it: callers choose their fields' names
+MAX_ERRORS: Final = 100  # fields that an answer lists; beyond that it says how many there are
+_MAX_LETTERS: Final = 500  # of a field's path and of its message: clients choose the names of their fields
 _log = structlog.get_logger(__name__)
 
 
 def problem(status: int, detail: str, errors: Iterable[FieldError] = ()) -> Response:
-    """A problem response; of very many errors the first, and how many there are."""
+    """A problem response; of very many errors it lists the first and says how many there are."""
     found = list(errors)
     if len(found) > MAX_ERRORS:
         detail = f"{detail} There are {len(found):,} of them; the first {MAX_ERRORS} are listed."
@@ -73,7 +73,7 @@ def documented(*statuses: int) -> dict[int | str, Any]:
 
 
 def register(app: Flask) -> None:
-    """Answer every error of the app with a problem."""
+    """Answer every error of the app with a problem document."""
     app.before_request(_no_redirection)
     app.register_error_handler(TooManyLargePicturesError, _too_many_large_pictures)
 
@@ -116,7 +116,7 @@ def register(app: Flask) -> None:
 
 
 def _no_redirection() -> Response | None:
-    """Each resource has one address; another spelling of it, with a slash more, is none."""
+    """Answer 404 for another spelling of an address, such as one with a further slash."""
     return not_found("address") if isinstance(request.routing_exception, RequestRedirect) else None
 
 

@@ -10,8 +10,12 @@ from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Histogram
 
 _BUCKETS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)  # seconds
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "OPTIONS"})  # others are a stranger's words
-_QUIET: Final = frozenset({"health.healthz", "health.readyz", "metrics.metrics"})  # asked every few seconds
+_METHODS: Final = frozenset(
+    {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}
+)  # methods; others are arbitrary text of a client
+_QUIET: Final = frozenset(
+    {"health.healthz", "health.readyz", "metrics.metrics"}
+)  # paths that monitoring asks every few seconds
 
 registry: Final = CollectorRegistry()  # of this process
 seconds: Final = Histogram(
@@ -25,7 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 def register(app: Flask) -> None:
-    """Have every request of the app measured and told of."""
+    """Measure and log every request of the app."""
     app.before_request(_begin)
     app.after_request(_end)
 

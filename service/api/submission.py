@@ -21,9 +21,9 @@ from service.store.tables import Image, ImageOwner
 from service.webhooks.addresses import Allowance, ForbiddenAddressError
 from service.webhooks.lookup import checked_url
 
-KnownImages = Callable[[Iterable[str]], dict[str, ImageRef]]  # of these ids those that their owner has uploaded
+KnownImages = Callable[[Iterable[str]], dict[str, ImageRef]]  # from ids to those that the owner has uploaded
 
-_SHOWN_ERRORS: Final = 20  # of one list; more would hide the others
+_SHOWN_ERRORS: Final = 20  # errors of one list; more would hide the others
 MAX_MODELS: Final = 8  # that one job compares
 _QUERY_IDS: Final = 500  # ids asked for in one query; databases limit a query's variables
 
@@ -77,7 +77,7 @@ class Submission:
 
 
 def check_request(session: Session, request: JobRequest, config: Settings, owner: str) -> Submission:
-    """Hold a request against the analyses, the models' cards and the owner's pictures.
+    """Check a request against the analyses, the models' cards and the owner's pictures.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def _plans(
     images: list[ImageRef],
     named: dict[str, ImageRef],
 ) -> dict[str, list[Unit]]:
-    """Every model's units; where there are several models, their errors say whose they are."""
+    """Every model's units; with several models, each error names its model."""
     units: dict[str, list[Unit]] = {}
     errors: list[FieldError] = []
     for card in cards:

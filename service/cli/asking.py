@@ -42,7 +42,7 @@ def submit(
         str | None, typer.Option(help="interactive or batch; interactive, which has three turns of four, if you wait.")
     ] = None,
     webhook: Annotated[
-        str | None, typer.Option(help="URL that is told when the job has ended (see `webhook-secret`).")
+        str | None, typer.Option(help="URL to notify when the job has ended (see `webhook-secret`).")
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Show progress until it has ended, then its numbers.")] = False,
     output: Annotated[
@@ -208,7 +208,7 @@ def wait_with_progress(client: Client, job_id: str) -> Job:
 
 @contextmanager
 def _client() -> Iterator[Client]:
-    """A client whose errors are told in one line each, not as a traceback."""
+    """A client whose errors are printed in one line each, not as a traceback."""
     try:
         with Client() as client:
             yield client
@@ -218,7 +218,7 @@ def _client() -> Iterator[Client]:
 
 
 def _check_folder(folder: Path | None, *, overwrite: bool) -> None:
-    """Refuse a folder that has something in it: the results of two jobs would be mixed."""
+    """Refuse a folder that is not empty: the results of two jobs would be mixed."""
     if folder is None or overwrite:
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -47,7 +47,7 @@ def add(
 
 @app.command("list")
 def list_all() -> None:
-    """List the keys; not the keys themselves, which are nowhere."""
+    """List the keys by their ids; the keys themselves are not stored."""
     table = Table("id", "owner", "made", "revoked")
     with _database() as database, database.reading() as session:
         for key in store.list_keys(session):
@@ -58,7 +58,7 @@ def list_all() -> None:
 
 @app.command()
 def revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="A key's id, from `keys list`.")]) -> None:
-    """End a key, within two seconds. Its owner's jobs stay, and go on."""
+    """End a key, within two seconds. Its owner's jobs stay and go on."""
     with _database() as database, database.writing() as session:
         revoked = store.revoke_key(session, key_id) is not None
     if not revoked:

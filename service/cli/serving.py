@@ -88,9 +88,9 @@ def worker() -> None:
 
 
 def reconcile(keep_days: KeepDays = None, max_bytes: MaxBytes = None) -> None:
-    """Run the reconciler: frees the units of workers that died, announces those that nobody was told of.
+    """Run the reconciler: frees the units of dead workers, and announces units that wait unannounced.
 
-    Deletes old jobs where it is told to, and tells webhooks. Any number of reconcilers may run at once.
+    It deletes old jobs if the settings say so, and notifies webhooks. Any number of reconcilers may run at once.
     """
     configure_logs()
     kept = {"keep_days": keep_days, "max_bytes": max_bytes}
@@ -112,7 +112,7 @@ def migrate() -> None:
 
 
 def _has_keys() -> bool:
-    """Whether the API would ask for keys. A database that cannot be asked, or is not migrated yet, has none."""
+    """Whether the API requires keys. A database that is unreachable, or not migrated yet, has none."""
     database = Database(settings().database_url)
     try:
         with database.reading() as session:

@@ -1,4 +1,4 @@
-"""Signals that ask a process to end, none of them lost.
+"""Signals that ask a process to end, so that none is lost.
 
 Python drops a `KeyboardInterrupt` that it raises while an object's finaliser or a weak reference's callback runs: it
 prints 'Exception ignored in' and goes on. Imports run many of those.
@@ -14,7 +14,7 @@ from types import FrameType
 def ctrl_c_ends_at_once() -> Iterator[None]:
     """Ctrl-C ends the process without an exception in the block: for imports, before there is anything to stop."""
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # it is ignored, or somebody else's
+        yield  # it is ignored, or another handler is set
         return
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
@@ -27,7 +27,7 @@ def ctrl_c_ends_at_once() -> Iterator[None]:
 def signals_as_interrupts() -> Iterator[Callable[[], None]]:
     """Ctrl-C, SIGTERM and SIGHUP raise `KeyboardInterrupt` in the block.
 
-    Gives a function that raises it again if it was dropped; whoever waits in the block calls it now and then.
+    Yields a function that raises it again if Python dropped it; code that waits in the block calls it now and then.
     """
     asked = False
 

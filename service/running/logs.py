@@ -6,12 +6,12 @@ from typing import Final
 
 import structlog
 
-# Celery's lines of each message name its id, not a job's or a unit's; ours do.
+# Celery logs each message by the message's id; our own lines name the job and the unit.
 _CHATTY: Final = ("celery.worker.strategy", "celery.app.trace", "httpx", "alembic.runtime.migration")
 
 
 def configure_logs() -> None:
-    """Send structlog's and the libraries' lines to standard error in one form."""
+    """Write structlog's and the libraries' lines to standard error, all in one form."""
     renderer: structlog.types.Processor = (
         structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
     )

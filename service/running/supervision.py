@@ -1,4 +1,4 @@
-"""Supervising child processes: started in order, started again when they die, and ended together."""
+"""Supervising child processes: started in order, restarted when they die, and ended together."""
 
 import ctypes
 import os
@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import Final
 
 _PR_SET_PDEATHSIG: Final = 1
-_UMASK: Final = 0o077  # what parts make is for this user alone
-_LONG_LIFE_SECONDS: Final = 10.0  # a part that lived as long is started again at once
-_FIRST_DELAY_SECONDS: Final = 1.0  # otherwise after a pause, twice as long each time
+_UMASK: Final = 0o077  # files that parts create are for this user alone
+_LONG_LIFE_SECONDS: Final = 10.0  # a part that lived longer is restarted at once
+_FIRST_DELAY_SECONDS: Final = 1.0  # otherwise after a pause that doubles each time
 _LONGEST_DELAY_SECONDS: Final = 30.0
-_LARGEST_LOG_BYTES: Final = 50 * 2**20  # then it is put aside, in place of the one before
+_LARGEST_LOG_BYTES: Final = 50 * 2**20  # then it is put aside and replaces the one put aside before
 
 
 @dataclass
 class Part:
-    """A process that should be there. log: where its output goes. grace_seconds: after SIGTERM, before it is killed."""
+    """A process that should run. log: file of its output. grace_seconds: between SIGTERM and SIGKILL."""
 
     name: str
     command: Sequence[str]
@@ -38,7 +38,7 @@ class Part:
     _due: float | None = field(default=None)
 
     def start(self) -> None:
-        """Start it in a session of its own, so that a terminal's Ctrl-C reaches only us and we stop it in order."""
+        """Start it in a session of its own: a terminal's Ctrl-C reaches only this process, which stops it in order."""
         with open(self.log, "ab", opener=private) as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -60,12 +60,12 @@ class Part:
         return self.process is not None and self.process.poll() is not None
 
     def start_again_when_due(self) -> str | None:
-        """Start it again if it is dead: at once after a long life, else after a pause; gives what is to be said."""
+        """Restart it if it is dead: at once after a long life, otherwise after a pause. Return a message, if any."""
         if not self.is_dead or self.process is None:
             return None
         moment = time.monotonic()
         if self._due is None:
-            _kill_session(self.process)  # its own children, if it left any
+            _kill_session(self.process)  # its own children, if any are left
             lived = moment - self._started
             longer = min(max(2 * self._delay, _FIRST_DELAY_SECONDS), _LONGEST_DELAY_SECONDS)
             self._delay = 0.0 if lived >= _LONG_LIFE_SECONDS else longer
@@ -77,24 +77,24 @@ class Part:
         return None
 
     def put_log_aside(self, largest_bytes: int = _LARGEST_LOG_BYTES) -> None:
-        """Keep the log from filling the disk: beyond a size it begins anew, and what was there becomes ``….log.1``.
+        """Keep the log from filling the disk: beyond a size it is moved to ``….log.1`` and begins anew.
 
-        The process goes on writing to the same file, so what it writes while the file is copied may be lost.
+        The process keeps the same file open, so what it writes during the copy may be lost.
         """
         if not self.log.exists() or self.log.stat().st_size <= largest_bytes:
             return
-        with suppress(OSError):  # no space for a copy: what was there is lost, and space is free again
+        with suppress(OSError):  # no space for a copy: the old log is lost, and its space is free again
             shutil.copyfile(self.log, self.log.with_name(f"{self.log.name}.1"))
         os.truncate(self.log, 0)
 
 
 def private(path: str, flags: int) -> int:
-    """Open a file for this user alone, where it is made by that (an `opener` of `open`)."""
+    """An `opener` for `open`: a file that it creates is for this user alone."""
     return os.open(path, flags, 0o600)
 
 
 def stop(parts: Sequence[Part]) -> None:
-    """SIGTERM to all at once; SIGKILL to whole sessions that have not ended in time."""
+    """Send SIGTERM to all at once, and SIGKILL to whole sessions that have not ended in time."""
     running = [(part, part.process) for part in parts if part.process is not None]
     for _, process in running:
         process.terminate()
@@ -123,7 +123,7 @@ def _end_with_parent(parent: int) -> Callable[[], None] | None:
 
     def ask() -> None:
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before we asked
+        if os.getppid() != parent:  # the parent died before the request
             os._exit(1)
 
     return ask

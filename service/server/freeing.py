@@ -1,4 +1,4 @@
-"""Memory that the API has freed goes back to the system, instead of staying with each of its threads."""
+"""Freed memory goes back to the system instead of staying with each thread of the API."""
 
 import ctypes
 from typing import Final
@@ -6,15 +6,17 @@ from typing import Final
 # glibc's parameters, of malloc.h
 _M_MMAP_THRESHOLD: Final = -3
 _M_ARENA_MAX: Final = -8
-_LARGE_BYTES: Final = 2**20  # blocks from here on are given back when they are freed: pictures, arrays, figures
+_LARGE_BYTES: Final = (
+    2**20
+)  # blocks of at least this size go back to the system when they are freed: pictures, arrays, figures
 _ARENAS: Final = 2
 
 
 def free_for_good() -> None:
-    """Have glibc keep few free blocks; to be called before there are threads. Without effect on another C library.
+    """Make glibc keep few free blocks. Call it before threads are started. No effect with another C library.
 
-    By itself it raises the size of blocks that it keeps to that of the largest freed so far (32 MiB), and keeps them
-    apart for each thread: pictures drawn by eight threads in turn stay resident eight times.
+    By default glibc keeps freed blocks up to the size of the largest one freed so far (at most 32 MiB), separately for
+    each thread: pictures drawn by eight threads in turn would stay in memory eight times.
     """
     adjust = getattr(ctypes.CDLL(None), "mallopt", None)
     if adjust is not None:

@@ -1,8 +1,8 @@
-"""The ASGI application in front of the WSGI one: takes bodies in, within limits, before a thread sees the request.
+"""The ASGI application in front of the WSGI one: receives whole bodies, within limits, before a thread gets a request.
 
-Threads are few, and one that waited for a slow sender or reader would be one less for everybody. Here the event loop
-waits for them: a thread gets a request once it is whole, and gives its answer whole. Requests that decode or draw
-pictures may take seconds each, so they have half of the threads and wait for those here too.
+Threads are few, and a thread that waits for a slow client serves nobody else. So the event loop does the waiting: a
+thread gets a request once it has come whole, and returns its whole answer. Requests that decode or draw pictures may
+take seconds each, so only half of the threads serve them, and they wait for those here too.
 """
 
 import asyncio
@@ -36,9 +36,10 @@ _log = structlog.get_logger(__name__)
 
 
 class RefusedError(Exception):
-    """A request that is answered here.
+    """A request that is refused here, without asking the application.
 
-    rest: whether to read on for a while, so that its sender hears the answer. again: seconds until it may come again.
+    rest: whether to keep reading its body for a while, so that the client gets the answer. again: seconds before a
+    retry.
     """
 
     def __init__(self, status: HTTPStatus, detail: str, *, rest: bool = False, again: int | None = None) -> None:
@@ -48,7 +49,7 @@ class RefusedError(Exception):
 
 @dataclass
 class _Body:
-    """A body that has come whole. counted: bytes of it among those that are held."""
+    """A body that has come whole. counted: its bytes that count towards the limit of all bodies together."""
 
     file: IO[bytes]
     length: int = 0
@@ -56,7 +57,7 @@ class _Body:
 
 
 class Front:
-    """One a process. application: asked by as many threads as the settings say."""
+    """One for each process. application: called from as many threads as the settings say."""
 
     def __init__(self, application: Application, config: Settings) -> None:
         self._application = application
@@ -66,7 +67,7 @@ class Front:
         self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI's entry."""
+        """Handle one ASGI connection."""
         if scope["type"] == "lifespan":
             await _live(receive, send)
         elif scope["type"] == "http":
@@ -74,7 +75,7 @@ class Front:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["raw_path"] == b"/healthz" and scope["method"] in ("GET", "HEAD"):
-            await _send(scope, send, _ALIVE)  # a busy service is alive
+            await _send(scope, send, _ALIVE)  # a busy service is alive, too
             return
         body = _Body(tempfile.SpooledTemporaryFile(limits.IN_MEMORY_BYTES))  # noqa: SIM115 - closed below
         try:
@@ -104,12 +105,12 @@ class Front:
             body.file.close()
 
     async def _take_in(self, scope: Scope, receive: Receive, body: _Body) -> Answer | None:
-        """Read the whole body; gives an answer instead where a stranger sends more than strangers may.
+        """Read the whole body; return an answer instead if the client has no key and sends more than it may without.
 
         Raises
         ------
         RefusedError
-            It is too large or too slow, or all bodies together are too large.
+            The body is too large or comes too slowly, or all bodies together are too large.
         """
         most = self._limit(scope)
         announced = _announced(scope)
@@ -136,14 +137,14 @@ class Front:
                 return None
 
     def _limit(self, scope: Scope) -> int:
-        """Most bytes of this request's body, by its path as the application reads it."""
+        """The most bytes that this request's body may have, by the path as the application reads it."""
         path = re.sub(rb"/+", b"/", unquote_to_bytes(scope["raw_path"])).rstrip(b"/")
         if path == b"/v1/images":
             return self._config.max_body_bytes
         return self._config.max_json_bytes if path.startswith(b"/v1/jobs") else limits.SESSION_BYTES
 
     async def _refused_stranger(self, scope: Scope) -> Answer | None:
-        """What the application says to whoever sends this, if it is that they must not."""
+        """The application's answer to a client without a valid key; None if the application would accept the client."""
         question = {**scope, "method": "GET", "raw_path": b"/v1/session", "query_string": b"", "headers": [
             (name, value) for name, value in scope["headers"] if name in (b"authorization", b"cookie", b"host")
         ]}  # fmt: skip
@@ -152,14 +153,14 @@ class Front:
         return answer if answer.status >= HTTPStatus.BAD_REQUEST else None
 
     async def _ask_in_turn(self, scope: Scope, body: _Body) -> Answer:
-        """Ask; a request for or with a picture once one of the threads for those is free.
+        """Call the application; a request that decodes or draws a picture first waits for a thread for those.
 
         Raises
         ------
         RefusedError
-            None became free in time.
+            No thread became free in time.
         _GoneError
-            Its sender did not wait for it.
+            The client has closed the connection.
         """
         if not _has_picture(scope):
             return await self._ask(scope, body.file, body.length)
@@ -188,7 +189,7 @@ class Front:
 
 
 class _GoneError(Exception):
-    """The other side has closed the connection."""
+    """The client has closed the connection."""
 
 
 async def _received(receive: Receive) -> dict[str, Any]:
@@ -203,7 +204,7 @@ async def _received(receive: Receive) -> dict[str, Any]:
 
 
 async def _read_on(receive: Receive) -> None:
-    """Read and forget what is left of a body: closed in its face, its sender might never read why."""
+    """Read and discard the rest of a body: were the connection closed at once, the client might not get the answer."""
     with suppress(TimeoutError, RefusedError, _GoneError):
         async with asyncio.timeout(limits.DRAIN_SECONDS):
             while (await _received(receive)).get("more_body", False):
@@ -211,7 +212,7 @@ async def _read_on(receive: Receive) -> None:
 
 
 async def _send(scope: Scope, send: Send, answer: Answer, *, last: bool = False) -> None:
-    """Send an answer; who does not read it for long is closed. last: close the connection after it."""
+    """Send an answer; close the connection if the client does not read it in time. last: close it in any case."""
     headers = answer.headers + ([(b"connection", b"close")] if last else [])
     if not any(name == b"content-length" for name, _ in headers) and answer.status not in (204, 304):
         headers.append((b"content-length", str(sum(map(len, answer.body))).encode()))
@@ -236,13 +237,13 @@ async def _live(receive: Receive, send: Send) -> None:
 
 
 def _has_picture(scope: Scope) -> bool:
-    """Whether a picture may have to be decoded or drawn for it."""
+    """Whether a request may decode or draw a picture."""
     path = unquote_to_bytes(scope["raw_path"])
     return path.startswith(b"/v1/artifacts/") or (scope["method"] == "POST" and path.startswith(b"/v1/images"))
 
 
 def _announced(scope: Scope) -> int | None:
-    """How long the body says that it is."""
+    """The length of the body by its header."""
     lengths = [value for name, value in scope["headers"] if name == b"content-length"]
     return int(lengths[0]) if lengths and lengths[0].isdigit() else None
 

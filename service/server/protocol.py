@@ -1,7 +1,7 @@
-"""HTTP on one connection: uvicorn's, with limits on how long and how large a request's header may be.
+"""HTTP on one connection: uvicorn's protocol, with limits on the time and the size of a request's header.
 
-Of uvicorn's two parsers the stricter, h11: it keeps trailers apart from headers, bounds both, reads a body whatever
-upgrade is proposed, and takes up a further request only when the one before has its whole answer.
+It uses h11, the stricter of uvicorn's two parsers: it keeps trailers apart from headers, limits both, reads a body
+whatever upgrade is proposed, and starts a request only after the one before has been answered.
 """
 
 import asyncio
@@ -19,20 +19,20 @@ from occluscope.wire import Problem
 from service.api.problems import MEDIA_TYPE
 from service.server import limits
 
-ABORT = "abort"  # of a request's state: closes its connection at once, whatever is still to be sent
-GONE = "gone"  # of a request's state: tells whether its connection is closed
+ABORT = "abort"  # key in a request's state: closes the connection at once, whatever is still to be sent
+GONE = "gone"  # key in a request's state: whether the connection is closed
 
 
 class GuardedProtocol(H11Protocol):
-    """A silent or slow connection takes no thread, and is closed in time."""
+    """A silent or slow connection occupies no thread, and is closed after a time."""
 
     _deadline: asyncio.TimerHandle | None = None  # of a header
     _watch: asyncio.TimerHandle | None = None
-    _unsent = 0  # bytes of answers that waited for the other side to read when last looked at
-    _refused = False  # answered here: what still comes is forgotten
+    _unsent = 0  # bytes that the client had still to read at the last check
+    _refused = False  # answered here: everything that still comes is ignored
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Refused at once where there are too many."""
+        """Refuse the connection at once if there are too many."""
         self.app_state = {**self.app_state, ABORT: self._abort, GONE: transport.is_closing}
         super().connection_made(transport)
         if len(self.connections) > limits.CONNECTIONS:
@@ -42,32 +42,32 @@ class GuardedProtocol(H11Protocol):
         self._await_header(limits.HEADER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """No timer any more."""
+        """Stop the timers."""
         for timer in (self._deadline, self._watch):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parsed, unless the connection is given up."""
+        """Parse what came, unless the connection has been refused."""
         if not self._refused:
             super().data_received(data)
 
     def handle_events(self) -> None:
-        """What has come so far; once a header is whole, the application looks at the clock."""
+        """Handle what has come so far; from a whole header on, the application measures the time."""
         super().handle_events()
         if self.conn.their_state is not h11.IDLE and self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
     def on_response_complete(self) -> None:
-        """A further request may come, for a while; or has come already."""
+        """Wait for a further request for a while, unless one has already come."""
         super().on_response_complete()
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self._await_header(limits.IDLE_SECONDS + limits.HEADER_SECONDS)
 
     def send_400_response(self, msg: str) -> None:
-        """As a problem document, as all errors are; uvicorn calls it while it handles what h11 has raised."""
+        """Answer with a problem document, like all errors; uvicorn calls this while it handles an error of h11."""
         status = HTTPStatus(getattr(sys.exc_info()[1], "error_status_hint", HTTPStatus.BAD_REQUEST))
         if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
             msg = f"The request's header is over its limit ({limits.HEADER_BYTES:,} bytes)."
@@ -83,9 +83,9 @@ class GuardedProtocol(H11Protocol):
         self._refuse(HTTPStatus.REQUEST_TIMEOUT, message)
 
     def _look(self) -> None:
-        """Give up an answer that is complete but that the other side does not read."""
+        """Abandon a complete answer that the client does not read."""
         unsent = self.transport.get_write_buffer_size()
-        answering = self.cycle is not None and not self.cycle.response_complete  # then whoever sends looks at the clock
+        answering = self.cycle is not None and not self.cycle.response_complete  # then the sender measures the time
         if unsent and unsent == self._unsent and (self.transport.is_closing() or not answering):
             self._abort()
             return
@@ -93,14 +93,14 @@ class GuardedProtocol(H11Protocol):
         self._watch = self.loop.call_later(limits.SEND_IDLE_SECONDS / 2, self._look)
 
     def _abort(self) -> None:
-        """Close at once, and have the kernel forget what was not read of the answer, megabytes maybe."""
+        """Close at once, and make the kernel discard the unread rest of the answer, which may be megabytes."""
         connection = self.transport.get_extra_info("socket")
         if connection is not None and connection.fileno() >= 0:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.transport.abort()
 
     def _refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answer without asking the application, and close; where an answer is under way, only close."""
+        """Answer without calling the application, and close; if an answer has begun, only close."""
         self._refused = True
         if self.transport.is_closing():
             return
@@ -114,7 +114,7 @@ class GuardedProtocol(H11Protocol):
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)
-        if self.transport.can_write_eof():  # closed in its face, a sender might never read why
+        if self.transport.can_write_eof():  # if it were closed at once, the client might not get the answer
             self.transport.write_eof()
         else:
             self.transport.close()
@@ -122,6 +122,6 @@ class GuardedProtocol(H11Protocol):
 
 
 def problem_body(status: HTTPStatus, detail: str) -> bytes:
-    """A problem document where no application makes one."""
+    """A problem document, for errors that do not reach the application."""
     content: dict[str, Any] = Problem(title=status.phrase, status=status.value, detail=detail).model_dump()
     return json.dumps(content).encode()

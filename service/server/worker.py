@@ -18,7 +18,7 @@ _SIGN_OF_LIFE_SECONDS: Final = 1.0  # between two
 
 
 class ApiWorker(UvicornWorker):  # type: ignore[misc]
-    """One a machine: what it keeps in memory (keys, counts for Prometheus) is not shared."""
+    """One for each machine: what it keeps in memory (keys, counts for Prometheus) is not shared."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "asyncio",
@@ -29,15 +29,17 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
         "server_header": False,
         "access_log": False,
         "timeout_keep_alive": limits.IDLE_SECONDS,
-        "callback_notify": None,  # it goes by the wall clock: set back, gunicorn would hear nothing and kill us
+        # uvicorn's own timer uses the wall clock: if that is set back, gunicorn misses a heartbeat and kills this
+        # process.
+        "callback_notify": None,
     }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         lines = logging.getLogger("uvicorn.error")
-        lines.handlers, lines.propagate = [], True  # to the root logger, in the form of all others
+        lines.handlers, lines.propagate = [], True  # to the root logger, in the form of all other lines
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        wanted = limits.CONNECTIONS + 500  # connections, and files and sockets of our own
+        wanted = limits.CONNECTIONS + 500  # connections, and the process's own files and sockets
         if soft != resource.RLIM_INFINITY and soft < wanted:
             most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
@@ -56,6 +58,6 @@ class ApiWorker(UvicornWorker):  # type: ignore[misc]
 
 
 def create() -> Front:
-    """The application that gunicorn is given; called once in each of its processes."""
+    """Make the application; gunicorn calls this once in each of its processes."""
     free_for_good()
     return Front(create_app(), settings())

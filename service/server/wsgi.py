@@ -1,4 +1,4 @@
-"""Asking a WSGI application a whole request, in one call that returns its whole answer."""
+"""Calling a WSGI application with a whole request; the call returns its whole answer."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -12,7 +12,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 @dataclass
 class Answer:
-    """status: such as 200. body: in the pieces that the application gave."""
+    """status: HTTP status, such as 200. body: in the pieces that the application gave."""
 
     status: int = 500
     headers: list[tuple[bytes, bytes]] = field(default_factory=list)
@@ -20,7 +20,7 @@ class Answer:
 
 
 def ask(application: Application, environ: dict[str, Any]) -> Answer:
-    """Call the application; whatever it raises goes to the caller."""
+    """Call the application; its exceptions go to the caller."""
     answer = Answer()
 
     def start_response(status: str, headers: list[tuple[str, str]], _error: object = None) -> None:
@@ -38,7 +38,7 @@ def ask(application: Application, environ: dict[str, Any]) -> Answer:
 
 
 def environment(scope: Mapping[str, Any], body: IO[bytes], length: int) -> dict[str, Any]:
-    """PEP 3333's environment of a request whose body has come whole: `length` bytes."""
+    """The environment (PEP 3333) of a request whose body of `length` bytes has come whole."""
     server, client = scope.get("server") or ("", None), scope.get("client") or ("", 0)
     environ: dict[str, Any] = {
         "REQUEST_METHOD": scope["method"],
@@ -61,7 +61,7 @@ def environment(scope: Mapping[str, Any], body: IO[bytes], length: int) -> dict[
         "wsgi.run_once": False,
     }
     for name, value in scope["headers"]:
-        if b"_" in name:  # could pass for another header's name
+        if b"_" in name:  # it could be mistaken for another header's name
             continue
         key = _NAMED.get(name) or "HTTP_" + name.decode("latin-1").upper().replace("-", "_")
         text = value.decode("latin-1")

@@ -1,4 +1,4 @@
-"""Connecting: one engine a process, reading and writing transactions, SQLite made fit for several processes."""
+"""Connecting: one engine for each process, its transactions, and SQLite's settings for several processes."""
 
 import os
 import sqlite3
@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from service.store.tallies import write_tallies
 
-SQLITE_BUSY_SECONDS: Final = 30  # how long a writer waits for another writer
+SQLITE_BUSY_SECONDS: Final = 30  # for which a writer waits for another writer
 _WRITES: Final = "occluscope_writes"
 _SQLITE_PRIMARY: Final = 0xFF  # of an extended error code
 _SQLITE_OUTAGES: Final = frozenset(
@@ -30,12 +30,12 @@ _SQLITE_OUTAGES: Final = frozenset(
         sqlite3.SQLITE_PROTOCOL,
     }
 )
-_POSTGRESQL_OUTAGES: Final = (  # how the states of errors begin that are nobody's statement's
-    *("08", "57P"),  # the connection; a server that stops or starts
-    *("40", "55P03"),  # broken off for another transaction's sake; a lock not to be had
+_POSTGRESQL_OUTAGES: Final = (  # beginnings of SQLSTATE codes of errors that no statement caused
+    *("08", "57P"),  # connection errors; a server that stops or starts
+    *("40", "55P03"),  # cancelled in favour of another transaction; a lock that was not available
     *("53100", "53300"),  # disk full; too many connections
 )
-_POSTGRESQL: Final = {  # a server that falls silent is an error within seconds, not when TCP gives up
+_POSTGRESQL: Final = {  # a server that stops answering is an error within seconds, not only when TCP times out
     "connect_timeout": 5,  # seconds
     "keepalives_idle": 10,
     "keepalives_interval": 3,
@@ -76,8 +76,8 @@ class Database:
     def writing(self) -> Iterator[Session]:
         """A transaction that writes: commits at the end, rolls back on any error.
 
-        On SQLite it takes the write lock at once, so that it never fails halfway for another writer's sake; threads
-        of one process queue for it, since SQLite itself only asks again after ever longer pauses.
+        On SQLite it takes the write lock at the beginning, so that it never fails halfway because of another writer.
+        The threads of a process queue for it, since SQLite itself only retries after growing pauses.
         """
         engine = self.engine.execution_options(**{_WRITES: True})
         with self._turn, Session(engine) as session, session.begin():
@@ -85,24 +85,24 @@ class Database:
             write_tallies(session)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self.engine.dispose()
 
 
 def is_disk_full(error: DBAPIError) -> bool:
-    """Whether the database refused to write because no space is left; nothing was written then."""
+    """Whether the database refused to write because no space is left; then nothing was written."""
     return isinstance(error.orig, DiskFull) or getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
 
 
 def is_outage(error: DBAPIError) -> bool:
-    """Whether the database is away, held, broken off or full: time mends that, and no statement is to blame."""
+    """Whether the database is unreachable, locked, restarting or full: retrying can help, and no statement is wrong."""
     if error.connection_invalidated or isinstance(error, InterfaceError):
         return True
     code = getattr(error.orig, "sqlite_errorcode", None)
     if code is not None:
         return code & _SQLITE_PRIMARY in _SQLITE_OUTAGES
     state = getattr(error.orig, "sqlstate", None)
-    return state is None or state.startswith(_POSTGRESQL_OUTAGES)  # none where no server answered
+    return state is None or state.startswith(_POSTGRESQL_OUTAGES)  # None if no server answered
 
 
 def now() -> datetime:
@@ -113,13 +113,13 @@ def now() -> datetime:
 def clock(session: Session) -> datetime:
     """The present moment by the database's clock: machines that share a database may disagree about the time."""
     if session.get_bind().dialect.name != "postgresql":
-        return now()  # SQLite is on this machine
+        return now()  # SQLite runs on this machine
     moment: datetime = session.execute(select(func.clock_timestamp())).scalar_one()
     return moment.astimezone(UTC)
 
 
 def sqlite_file(url: str) -> Path | None:
-    """Where a URL's database lies, if that is one file."""
+    """The file of a URL's database, if it is one file."""
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None
@@ -127,18 +127,18 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def _make_private_file(path: Path) -> None:
-    """Where there is no database yet, an empty one that other users cannot read; so are SQLite's files beside it."""
+    """If there is no database yet, create one that other users cannot read; SQLite's other files follow it."""
     if path.exists():
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(OSError):  # what is wrong with the place, connecting says better
+    with suppress(OSError):  # connecting gives a better error for a bad path
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # the driver's own BEGIN comes too late to lock for writing
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")  # what was acknowledged survives a power cut
+    connection.execute("PRAGMA synchronous=FULL")  # acknowledged writes survive a power cut
     connection.execute("PRAGMA foreign_keys=ON")
 
 

@@ -1,7 +1,7 @@
-"""Deliveries: what webhooks are to be told, written with the job's end, so that none is lost and no job waits for one.
+"""Deliveries: notifications of webhooks, written with the job's end, so that none is lost and no job waits for one.
 
-Whoever delivers claims a delivery by putting off when it is due; should they die, it is due again then. So a receiver
-may be told twice, and knows it by the delivery's id.
+A deliverer claims a delivery by moving its due time; if the deliverer dies, the delivery is due again then. So a
+receiver may be notified twice; the delivery's id shows that.
 """
 
 import base64
@@ -25,7 +25,7 @@ _WAITING = Delivery.state == DeliveryState.WAITING
 
 @dataclass(frozen=True)
 class Due:
-    """A delivery that is claimed. attempt: which one this is, from 1; writes hold only for the newest."""
+    """A claimed delivery. attempt: its number, from 1; only the newest attempt may write."""
 
     id: str
     job_id: str
@@ -36,7 +36,7 @@ class Due:
 
 
 def queue_delivery(session: Session, job: Job, moment: datetime) -> None:
-    """Have the job's webhook told that it ended, if it has one."""
+    """Queue the notification of the job's webhook, if it has one."""
     if job.webhook:
         session.add(
             Delivery(job_id=job.id, owner=job.owner, state=DeliveryState.WAITING, created_at=moment, due_at=moment)
@@ -44,9 +44,9 @@ def queue_delivery(session: Session, job: Job, moment: datetime) -> None:
 
 
 def owners_due(session: Session) -> list[str]:
-    """The owners who have something to deliver now."""
+    """The owners with deliveries that are due."""
     waiting = select(func.min(Delivery.owner).label("owner")).where(_WAITING).cte("waiting", recursive=True)
-    # From owner to owner along the index, past the deliveries of each.
+    # From owner to owner along the index, skipping the deliveries of each.
     following: Any = select(func.min(Delivery.owner)).where(_WAITING, Delivery.owner > waiting.c.owner)
     waiting = waiting.union_all(select(following.scalar_subquery()).where(waiting.c.owner.is_not(None)))
     first = select(func.min(Delivery.due_at)).where(_WAITING, Delivery.owner == waiting.c.owner).scalar_subquery()
@@ -54,7 +54,7 @@ def owners_due(session: Session) -> list[str]:
 
 
 def claim_deliveries(session: Session, owner: str, limit: int, lease_seconds: float) -> list[Due]:
-    """Take what is due of an owner; nobody else is given it before the lease is over."""
+    """Claim an owner's due deliveries; no other deliverer gets them before the lease expires."""
     moment = clock(session)
     due = (
         select(Delivery.id)
@@ -77,21 +77,21 @@ def claim_deliveries(session: Session, owner: str, limit: int, lease_seconds: fl
 
 
 def note_delivered(session: Session, due: Due, status: int | None) -> bool:
-    """The receiver has taken it; false where somebody else delivers it by now."""
+    """Note that the receiver accepted it; false if another deliverer has claimed it by now."""
     return _change(session, due, state=DeliveryState.DELIVERED, status=status, error=None, delivered_at=clock(session))
 
 
 def note_refused(
     session: Session, due: Due, error: str, status: int | None = None, again_in_seconds: float | None = None
 ) -> bool:
-    """The receiver has not taken it. again_in_seconds: until the next attempt, none where it is given up."""
+    """Note that the receiver did not accept it. again_in_seconds: until the next attempt; None to give up."""
     state = DeliveryState.GIVEN_UP if again_in_seconds is None else DeliveryState.WAITING
     due_at = clock(session) + timedelta(seconds=again_in_seconds or 0.0)
     return _change(session, due, state=state, status=status, error=error, due_at=due_at)
 
 
 def delivery_of(session: Session, job_id: str) -> Delivery | None:
-    """How the job's webhook was told; none before its end, and where it has none."""
+    """The delivery to the job's webhook; None before the job's end, and if it has no webhook."""
     return session.scalar(select(Delivery).where(Delivery.job_id == job_id))
 
 
@@ -103,7 +103,7 @@ def deliveries_by_state(session: Session) -> dict[str, int]:
 
 
 def webhook_secret(session: Session, owner: str) -> str:
-    """What an owner's webhooks are signed with; made when it is first asked for."""
+    """The secret that signs an owner's notifications; made when it is first asked for."""
     note_owner(session, owner)
     fresh = _SECRET_PREFIX + base64.b64encode(secrets.token_bytes(_SECRET_BYTES)).decode()
     of_owner = update(Owner).where(Owner.name == owner)
@@ -112,7 +112,7 @@ def webhook_secret(session: Session, owner: str) -> str:
 
 
 def _message(job: Job) -> dict[str, Any]:
-    """What the receiver is told."""
+    """The body of the notification."""
     moments = {"created_at": job.created_at, "started_at": job.started_at, "finished_at": job.finished_at}
     told = {name: moment.isoformat() if moment else None for name, moment in moments.items()}
     return {

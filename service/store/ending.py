@@ -22,9 +22,9 @@ from service.store.tallies import tally
 def note_ended_unit(
     session: Session, job: Job, unit_id: str, stage: str, model: str, *, failed: bool, steps_done: int
 ) -> None:
-    """Count a unit as ended, and do what follows: units that can be made now, or the job's end when none are left.
+    """Count a unit as ended, then plan the units that can follow now, or end the job if none are left.
 
-    job: locked by the caller, who has written the unit's own row.
+    job: locked by the caller, who has already written the unit's row.
     """
     session.execute(delete(Artifact).where(Artifact.unit_id == unit_id, Artifact.preview))
     if failed:
@@ -45,10 +45,10 @@ def note_ended_unit(
 
 
 def cancel_job(session: Session, job_id: str) -> JobState | None:
-    """End a job that has not ended, and all of its units that have not; what units gave that have succeeded stays.
+    """Cancel a job and its unfinished units, unless it has ended; results of units that have succeeded stay.
 
-    A worker that holds one of them finds its claim gone. Returns the state that the job has now, none where there is no
-    such job.
+    A worker that holds one of the units finds that its claim is gone. Returns the job's state afterwards, None if there
+    is no such job.
     """
     if (job := lock_job(session, job_id)) is None:
         return None
@@ -76,7 +76,7 @@ def _end(session: Session, job: Job, state: JobState, moment: datetime) -> None:
 
 
 def _error(session: Session, job_id: str, stages: Sequence[Stage]) -> str | None:
-    """How many units failed, and of the first its picture, model and reason."""
+    """The job's error: how many units failed, and the picture, the model and the reason of the first."""
     failed, units = sum(stage.failed for stage in stages), sum(stage.units for stage in stages)
     if not failed:
         return None
@@ -92,7 +92,7 @@ def _error(session: Session, job_id: str, stages: Sequence[Stage]) -> str | None
 
 
 def _images(session: Session, unit_id: str) -> list[str]:
-    """A unit's pictures, none where that cannot be read."""
+    """A unit's pictures; empty if they cannot be read."""
     try:
         return list(session.scalar(select(Unit.images).where(Unit.id == unit_id)) or [])
     except (ValueError, TypeError):

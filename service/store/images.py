@@ -13,18 +13,18 @@ from service.store.database import Database, clock
 from service.store.tables import Image, ImageOwner, new_id
 from service.store.upsert import insert_ignoring
 
-_NOTE_EVERY: Final = timedelta(hours=1)  # whoever uploads a picture again wants it kept; more often need not be written
+_NOTE_EVERY: Final = timedelta(hours=1)  # the least time between two notes of a picture's use
 
 
 def add_image(database: Database, content: bytes, owner: str) -> tuple[Image, bool]:
-    """Store a picture, or find it: the same bytes have the same id.
+    """Store a picture, or find it if it is stored already: the same bytes have the same id.
 
-    Returns the image and whether it is new to its owner: nobody is told what others have.
+    Returns the image and whether it is new to its owner, which says nothing of what other owners have.
 
     Raises
     ------
     occluscope.errors.InvalidPictureError
-        The bytes are no picture that is read here; nothing is stored.
+        The bytes are not a picture in a supported format; nothing is stored.
     """
     sha256 = hashlib.sha256(content).hexdigest()
     with database.reading() as session:
@@ -48,7 +48,7 @@ def add_image(database: Database, content: bytes, owner: str) -> tuple[Image, bo
 
 
 def find_image(session: Session, image_id: str, owner: str) -> Image | None:
-    """A picture that its owner has uploaded; one that only others have is none."""
+    """A picture that this owner has uploaded; None for others' pictures."""
     return session.get(Image, image_id) if owns_image(session, image_id, owner) else None
 
 
@@ -58,5 +58,5 @@ def owns_image(session: Session, image_id: str, owner: str) -> bool:
 
 
 def image_content(session: Session, image_id: str) -> bytes | None:
-    """The bytes as they were uploaded."""
+    """The bytes of a picture as they were uploaded."""
     return session.scalar(select(Image.content).where(Image.id == image_id))

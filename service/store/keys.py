@@ -1,7 +1,8 @@
-"""Keys: whoever sends one acts for its owner.
+"""Keys: a request with a key acts for the key's owner.
 
-A key is shown once, when it is made; the database has only its SHA-256. While there has never been a key, nobody needs
-one, and all is the owner's without a name. A revoked key's row stays, so that revoking the last opens nothing.
+A key is shown once, when it is made; the database has only its SHA-256. As long as no key was ever made, none is
+needed, and everything belongs to the owner without a name. The row of a revoked key stays, so that revoking the last
+key does not open the service.
 """
 
 import hashlib
@@ -17,14 +18,14 @@ from service.store.database import clock
 from service.store.scheduling import note_owner
 from service.store.tables import ApiKey, Delivery, ImageOwner, Job, Unit
 
-NOBODY: Final = ""  # whose all is while there are no keys
+NOBODY: Final = ""  # owner of everything while there are no keys
 _PREFIX: Final = "occ_"
-_BYTES: Final = 32  # of chance in a key
+_BYTES: Final = 32  # of randomness in a key
 _ID_DIGITS: Final = 12
 
 
 def add_key(session: Session, owner: str) -> str:
-    """Make a key for an owner; gives the key itself, which cannot be had again."""
+    """Make a key for an owner; return the key itself, which is not stored."""
     key = _PREFIX + secrets.token_urlsafe(_BYTES)
     digest = key_sha256(key)
     note_owner(session, owner)
@@ -34,7 +35,7 @@ def add_key(session: Session, owner: str) -> str:
 
 
 def revoke_key(session: Session, key_id: str) -> datetime | None:
-    """End a key; gives since when it is revoked, none where there is no such key."""
+    """Revoke a key; return when it was revoked, None if there is no such key."""
     key = session.get(ApiKey, key_id)
     if key is None:
         return None
@@ -48,13 +49,13 @@ def list_keys(session: Session) -> list[ApiKey]:
 
 
 def owners_by_key(session: Session) -> Mapping[str, str | None]:
-    """Whose each key is, by its SHA-256; none for one that is revoked. Empty while nobody needs a key."""
+    """The owner of each key, by the key's SHA-256; None for a revoked key. Empty while no key is needed."""
     query = select(ApiKey.sha256, ApiKey.owner, ApiKey.revoked_at)
     return {sha256: None if revoked_at else owner for sha256, owner, revoked_at in session.execute(query)}
 
 
 def adopt(session: Session, owner: str) -> int:
-    """Give an owner all that was submitted while there were no keys; gives how many jobs that were."""
+    """Give an owner everything that was submitted while there were no keys; return how many jobs that are."""
     owned = select(ImageOwner.image_id).where(ImageOwner.owner == owner)
     session.execute(delete(ImageOwner).where(ImageOwner.owner == NOBODY, ImageOwner.image_id.in_(owned)))
     session.execute(update(ImageOwner).where(ImageOwner.owner == NOBODY).values(owner=owner))
@@ -65,5 +66,5 @@ def adopt(session: Session, owner: str) -> int:
 
 
 def key_sha256(key: str) -> str:
-    """What is stored of a key."""
+    """The hash that is stored in place of a key."""
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""Row locks. Their order is turn, owner, job, unit in every transaction: so no two ever wait for each other."""
+"""Row locks. Every transaction takes them in the order turn, owner, job, unit, so that no two deadlock."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, defer
@@ -16,11 +16,11 @@ def share_job(session: Session, job_id: str) -> bool:
 
 
 def lock_job(session: Session, job_id: str, *, skip_locked: bool = False) -> Job | None:
-    """Hold a job's row until the transaction ends: of two workers that end its last units the later sees the other's.
+    """Lock a job's row until the transaction ends: of two workers that end its last units, the second sees the first's.
 
-    None where there is no such job, or, with `skip_locked`, where another transaction holds it. SQLite has no row
-    locks and needs none: whoever writes holds the whole database. Its parameters are read when they are asked for: a
-    job can be ended or deleted though they cannot be read.
+    Returns None if there is no such job or, with `skip_locked`, if another transaction holds the lock. SQLite has no
+    row locks and needs none: a writer locks the whole database. The job's parameters are read only on access, so that a
+    job whose parameters cannot be read can still be ended or deleted.
     """
     query = select(Job).where(Job.id == job_id).options(defer(Job.params))
     query = query.with_for_update(key_share=True, skip_locked=skip_locked)

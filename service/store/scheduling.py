@@ -1,11 +1,11 @@
 """Scheduling: which unit is due next.
 
-Priorities take turns, and owners within each. Of four turns one is for what nobody waits for, three for what somebody
-does, as long as there is both. Within a priority it is the turn of the owner who was served longest ago; of theirs the
-oldest job is first, in it a unit of a model that the worker has loaded (that costs nobody anything: the job needs them
-all), then its first unit.
+Priorities take turns, and so do owners within each priority. Of four turns, three are for ``interactive`` units and one
+is for ``batch`` units, as long as both wait. Within a priority it is the turn of the owner who was served longest ago.
+Of that owner, the oldest job comes first; of that job, a unit of a model that the worker has loaded, otherwise the
+first unit. (Preferring a loaded model delays nobody: the job needs all of its units.)
 
-So nobody waits for ever: of an owner's units the first is claimed within `longest_wait` claims, whatever others submit.
+So nobody waits for ever: the first of an owner's units is claimed within `longest_wait` claims, whatever others submit.
 """
 
 from collections.abc import Collection
@@ -21,29 +21,29 @@ from service.store.tables import Owner, Turn, Unit
 from service.store.tallies import next_number
 from service.store.upsert import insert_ignoring, insert_setting
 
-_ROUND: Final = 4  # turns, of which one is for batch
-_TURNS: Final = "turns"  # the tally that numbers them
-_TRIES: Final = 10  # each lost to an owner whose last unit was cancelled in between
+_ROUND: Final = 4  # turns, one of which is for batch
+_TURNS: Final = "turns"  # the tally that numbers the turns
+_TRIES: Final = 10  # attempts; one fails if the owner's last unit was cancelled meanwhile
 _QUEUED = Unit.state == UnitState.QUEUED
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Units that wait for a worker. oldest_seconds: since the one that waits longest was queued."""
+    """Units that wait for a worker. oldest_seconds: how long the first of them has waited."""
 
     units: int
     oldest_seconds: float
 
 
 def longest_wait(priority: Priority, owners: int) -> int:
-    """Claims within which the first unit of an owner is claimed, where so many owners have units of this priority."""
+    """The most claims until an owner's first unit is claimed, if this many owners have units of this priority."""
     if priority == Priority.BATCH:
         return _ROUND * owners
     return owners + -(-owners // (_ROUND - 1))
 
 
 def due_unit(session: Session, loaded: Collection[str] = ()) -> str | None:
-    """Id of the unit to claim next, none when none waits. Its owner's turn is over with this.
+    """Id of the unit to claim next; None if no unit waits. This ends the turn of its owner.
 
     loaded: names of the models that the worker has in memory.
     """
@@ -64,12 +64,12 @@ def due_unit(session: Session, loaded: Collection[str] = ()) -> str | None:
 
 
 def note_owner(session: Session, name: str) -> None:
-    """Have a row for an owner."""
+    """Make sure that the owner has a row."""
     insert_ignoring(session, Owner, name=name)
 
 
 def count_waiting(session: Session, limit: int) -> int:
-    """How many units wait for a worker; at most `limit` are counted."""
+    """The number of units that wait for a worker, counted up to `limit`."""
     waiting = select(Unit.id).where(_QUEUED).limit(limit).subquery()
     return session.scalar(select(func.count()).select_from(waiting)) or 0
 
@@ -86,17 +86,17 @@ def waiting_by_priority(session: Session) -> dict[Priority, Waiting]:
 
 
 def _waiting_priorities(session: Session) -> list[Priority]:
-    """The priorities of which units wait, the first to go first."""
+    """The priorities with waiting units, in the order of their turns."""
     probes = [select(Unit.priority).where(_QUEUED, Unit.priority == priority).limit(1) for priority in Priority]
     found = session.execute(select(*(probe.scalar_subquery() for probe in probes))).one()
     return [Priority(priority) for priority in found if priority is not None]
 
 
 def _whose_turn(session: Session, priority: Priority) -> str | None:
-    """The owner who was served longest ago, or never, of those with units of this priority."""
+    """Of the owners with units of this priority, the one who was served longest ago or never."""
     of_priority = (_QUEUED, Unit.priority == priority)
     first = select(func.min(Unit.owner).label("owner")).where(*of_priority)
-    waiting = first.cte("waiting", recursive=True)  # from owner to owner along the index, past the units of each
+    waiting = first.cte("waiting", recursive=True)  # from owner to owner along the index, skipping the units of each
     following: Any = select(func.min(Unit.owner)).where(*of_priority, Unit.owner > waiting.c.owner).scalar_subquery()
     waiting = waiting.union_all(select(following).where(waiting.c.owner.is_not(None)))
     query = (
@@ -110,11 +110,11 @@ def _whose_turn(session: Session, priority: Priority) -> str | None:
 
 
 def _first_unit(session: Session, priority: int, owner: str, loaded: Collection[str]) -> str | None:
-    """The owner's oldest unit, rather of a loaded model; it skips units that are being cancelled or deleted.
+    """The owner's first unit, if possible of a loaded model; units that are being cancelled or deleted are skipped.
 
-    To wait for one of those would make all other claims wait.
+    Waiting for one of those would make all other claims wait, too.
     """
-    order = (Unit.submitted_at, Unit.job_id, Unit.position)  # as an index has them
+    order = (Unit.submitted_at, Unit.job_id, Unit.position)  # in the order of the index
     of_owner = select(Unit.id, Unit.model, Unit.submitted_at, Unit.job_id).where(
         _QUEUED, Unit.priority == priority, Unit.owner == owner
     )

@@ -1,7 +1,7 @@
-"""Browsers that are signed in: each by a token of its own, so that signing out ends what its cookie is worth.
+"""Signed-in browsers: each has its own token, so that signing out makes the browser's cookie invalid.
 
-A token is shown once, to the browser; the database has only its SHA-256. It acts for its key's owner, as long as the
-key does.
+A token is shown once, to the browser; the database has only its SHA-256. It acts for the owner of its key, as long as
+the key is valid.
 """
 
 import secrets
@@ -16,14 +16,14 @@ from service.store.keys import key_sha256
 from service.store.tables import ApiKey, SignIn
 
 SIGNED_IN_FOR: Final = timedelta(days=90)
-MOST_OF_A_KEY: Final = 100  # browsers signed in with one key at once
-_BYTES: Final = 32  # of chance in a token
+MOST_OF_A_KEY: Final = 100  # browsers signed in with one key at the same time
+_BYTES: Final = 32  # of randomness in a token
 
 
 def sign_in(session: Session, key: str) -> str | None:
-    """Make a token that acts for a key's owner; none where the key is nobody's or revoked.
+    """Make a token that acts for a key's owner; None if the key is unknown or revoked.
 
-    Of very many of one key the oldest end.
+    If one key has too many tokens, the oldest end.
     """
     of_key = select(ApiKey.id).where(ApiKey.sha256 == key_sha256(key), ApiKey.revoked_at.is_(None))
     key_id = session.scalar(of_key)
@@ -39,12 +39,12 @@ def sign_in(session: Session, key: str) -> str | None:
 
 
 def sign_out(session: Session, token: str) -> None:
-    """End a token, if it is one."""
+    """End a token; an unknown one changes nothing."""
     session.execute(delete(SignIn).where(SignIn.sha256 == key_sha256(token)))
 
 
 def owner_signed_in(session: Session, token: str) -> str | None:
-    """Whom a token acts for; none where it is no token, its time is over, or its key is revoked."""
+    """The owner that a token acts for; None if it is unknown or expired, or its key is revoked."""
     query = (
         select(ApiKey.owner)
         .join(SignIn, ApiKey.id == SignIn.key_id)
@@ -54,5 +54,5 @@ def owner_signed_in(session: Session, token: str) -> str | None:
 
 
 def forget_expired(session: Session) -> None:
-    """Drop tokens whose time is over."""
+    """Delete expired tokens."""
     session.execute(delete(SignIn).where(SignIn.expires_at <= clock(session)))

@@ -1,4 +1,4 @@
-"""Stages: the units of a job by stage and model, counted, so that what comes next is known without looking at each.
+"""Stages: a job's units counted by stage and model, so that what comes next is known without reading each unit.
 
 They are written under the job's lock, in the transaction that changes the units.
 """
@@ -16,7 +16,7 @@ from service.store.tables import Job, Stage, Unit
 
 
 def stage_of_units(job_id: str, position: int, name: str, model: str, units: Sequence[PlannedUnit]) -> Stage:
-    """A stage whose units wait."""
+    """The row of a stage whose units all wait."""
     return Stage(
         job_id=job_id,
         position=position,
@@ -33,7 +33,7 @@ def stage_of_units(job_id: str, position: int, name: str, model: str, units: Seq
 def waiting_units(
     job: Job, stage: str, model: str, planned: Sequence[PlannedUnit], first: int, moment: datetime
 ) -> list[Unit]:
-    """The rows of a stage's units, queued now. first: the position of the first of them in the job."""
+    """The rows of a stage's units, queued now. first: position of the first of them in the job."""
     return [
         Unit(
             job_id=job.id,
@@ -60,7 +60,7 @@ def stages_of(session: Session, job_id: str) -> list[Stage]:
 
 
 def count_ended(session: Session, job_id: str, name: str, model: str, *, failed: bool, steps_done: int) -> bool:
-    """Count a unit as ended; gives whether it was its stage's last."""
+    """Count a unit as ended; return whether it was the last of its stage."""
     counted = (
         update(Stage)
         .where(Stage.job_id == job_id, Stage.name == name, Stage.model == model)
@@ -75,7 +75,7 @@ def count_ended(session: Session, job_id: str, name: str, model: str, *, failed:
 
 
 def count_all_ended(session: Session, job_id: str) -> None:
-    """Count what a cancelled job's units had done."""
+    """Count the steps that a cancelled job's units had done."""
     done = (
         select(func.coalesce(func.sum(Unit.steps_done), 0))
         .where(Unit.job_id == Stage.job_id, Unit.stage == Stage.name, Unit.model == Stage.model)
@@ -85,9 +85,9 @@ def count_all_ended(session: Session, job_id: str) -> None:
 
 
 def steps_of(session: Session, job_ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-    """Steps done and to do, by the job's id; of units that run, as far as they have said.
+    """Steps done and in total, by job id; of running units, as far as they have reported.
 
-    In one query: a unit that ends meanwhile is neither counted twice nor left out.
+    One query, so that a unit that ends meanwhile is neither counted twice nor left out.
     """
     ended = select(Stage.job_id, Stage.steps_done, Stage.steps_total).where(Stage.job_id.in_(job_ids))
     running = select(Unit.job_id, Unit.steps_done, literal(0)).where(

@@ -9,7 +9,7 @@ __all__ = ["COMPARE", "ENDED_JOB", "ENDED_UNIT", "DeliveryState", "JobState", "P
 
 
 class UnitState(StrEnum):
-    """As a job's; a unit given back or left by a dead worker goes from running to queued again."""
+    """As of a job; a unit that was given back, or whose worker died, goes from running to queued again."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -19,14 +19,14 @@ class UnitState(StrEnum):
 
 
 class Priority(IntEnum):
-    """The lower has more turns. ``interactive``: somebody waits for it; ``batch``: everything else."""
+    """The lower number has more turns. ``interactive``: somebody waits for the result; ``batch``: everything else."""
 
     INTERACTIVE = 0
     BATCH = 1
 
     @property
     def label(self) -> str:
-        """As the API has it."""
+        """The name in the API."""
         return self.name.lower()
 
     @classmethod

@@ -1,7 +1,7 @@
 """Tallies: counts that only grow, kept when the rows they counted are deleted.
 
-They are gathered while a transaction runs and written at its end, in one order: a row that every worker writes is
-then held for an instant, and no two transactions wait for each other.
+They are collected while a transaction runs and written at its end, in a fixed order. So the lock of a row that every
+worker writes is held only briefly, and no two transactions deadlock.
 """
 
 from collections import defaultdict
@@ -18,7 +18,7 @@ _GATHERED = "tallies"
 
 @dataclass
 class Counted:
-    """So many, which came to so much."""
+    """A count and a total."""
 
     count: int = 0
     total: float = 0.0
@@ -27,7 +27,7 @@ class Counted:
 def tally(
     session: Session, name: str, analysis: str = "", model: str = "", *, count: int = 1, total: float = 0
 ) -> None:
-    """Count something when this transaction commits. total: what it came to, such as its seconds."""
+    """Count something when this transaction commits. total: added to the total, such as seconds."""
     gathered: dict[tuple[str, str, str], Counted] = session.info.setdefault(_GATHERED, defaultdict(Counted))
     counted = gathered[name, analysis, model]
     counted.count += count
@@ -35,7 +35,7 @@ def tally(
 
 
 def write_tallies(session: Session) -> None:
-    """Write what was gathered."""
+    """Write what was collected."""
     gathered: dict[tuple[str, str, str], Counted] = session.info.pop(_GATHERED, {})
     for (name, analysis, model), counted in sorted(gathered.items()):
         key = {"name": name, "analysis": analysis, "model": model}
@@ -43,7 +43,7 @@ def write_tallies(session: Session) -> None:
 
 
 def next_number(session: Session, name: str) -> int:
-    """Count something now and give its number, from 1; whoever else wants one waits until this transaction ends."""
+    """Count something now and return its number, from 1. Others wait for theirs until this transaction ends."""
     key = {"name": name, "analysis": "", "model": ""}
     insert_adding(session, Tally, key, {"count": 1, "total": 0})
     return session.scalars(select(Tally.count).filter_by(**key)).one()

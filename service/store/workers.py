@@ -1,4 +1,4 @@
-"""Workers as the control plane sees them: by their heartbeat."""
+"""Workers, as the control plane knows them from their heartbeats."""
 
 import socket
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from sqlalchemy.orm import Session
 from service.store.database import clock
 from service.store.tables import Worker
 
-_HOST: Final = 60  # letters of a machine's name in a worker's id
+_HOST: Final = 60  # characters of a machine's name in a worker's id
 
 
 @dataclass(frozen=True)
 class Pulse:
-    """What a worker says of itself. consuming: whether it takes units from the broker. Memory in bytes."""
+    """What a heartbeat reports. consuming: whether the worker takes units from the broker. Memory in bytes."""
 
     worker_id: str
     device: str
@@ -26,12 +26,12 @@ class Pulse:
 
 
 def worker_prefix(process: int) -> str:
-    """How the ids of workers begin that run, or ran, as this process of this machine."""
+    """The beginning of the ids of workers that run, or ran, as this process of this machine."""
     return f"{socket.gethostname()[:_HOST]}-{process}-"
 
 
 def note_worker(session: Session, pulse: Pulse) -> None:
-    """A worker's heartbeat."""
+    """Store a worker's heartbeat."""
     moment = clock(session)
     worker = session.get(Worker, pulse.worker_id)
     if worker is None:
@@ -42,16 +42,16 @@ def note_worker(session: Session, pulse: Pulse) -> None:
 
 
 def forget_worker(session: Session, worker_id: str) -> None:
-    """A worker says that it stops."""
+    """Remove a worker that stops."""
     session.execute(delete(Worker).where(Worker.id == worker_id))
 
 
 def forget_silent_workers(session: Session, within_seconds: float) -> None:
-    """Drop workers that died without a word."""
+    """Remove workers whose heartbeats have stopped."""
     session.execute(delete(Worker).where(Worker.seen_at < clock(session) - timedelta(seconds=within_seconds)))
 
 
 def live_workers(session: Session, within_seconds: float) -> list[Worker]:
-    """Workers that were heard of lately."""
+    """Workers with a recent heartbeat."""
     heard_of = Worker.seen_at >= clock(session) - timedelta(seconds=within_seconds)
     return list(session.scalars(select(Worker).where(heard_of).order_by(Worker.id)))

@@ -1,4 +1,4 @@
-"""The reconciler: frees what dead workers left, tells the workers of what they were never told, deletes what is old."""
+"""The reconciler: frees units of dead workers, announces units that wait unannounced, deletes old jobs."""
 
 import threading
 import time
@@ -17,8 +17,8 @@ from service.store.scheduling import count_waiting
 from service.store.workers import forget_silent_workers
 from service.upkeep.retention import delete_what_is_over
 
-_SILENT_HEARTBEATS: Final = 20  # after which a worker's row is dropped
-_RETENTION_SECONDS: Final = 60.0  # between two looks for what is to be deleted
+_SILENT_HEARTBEATS: Final = 20  # without a heartbeat, after which a worker's row is deleted
+_RETENTION_SECONDS: Final = 60.0  # between two deletions of old jobs
 _SHORTEST_WAIT_SECONDS: Final = 0.1
 
 _log = structlog.get_logger(__name__)
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Round:
-    """What one round did. announced: messages sent. patient: leases were left alone this time."""
+    """What one round did. announced: messages sent. patient: expired leases were not acted on this time."""
 
     freed: list[Freed]
     announced: int
@@ -34,7 +34,7 @@ class Round:
 
 
 class Reconciler:
-    """Round after round; any number of them may run at once."""
+    """Works in rounds. Any number of reconcilers may run at once."""
 
     def __init__(self, database: Database, queue: Queue, config: Settings) -> None:
         self._database = database
@@ -44,7 +44,7 @@ class Reconciler:
         self._retention_due = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set; a server out of reach is waited out."""
+        """Run until `stop` is set; while the database or the broker is unreachable, wait and retry."""
         wait_seconds = 0.0
         while not stop.wait(wait_seconds):
             wait_seconds = self._config.reconcile_seconds
@@ -57,7 +57,7 @@ class Reconciler:
                 _log.exception("round not ended")
 
     def round(self) -> Round:
-        """Free what ran out of its lease, and see to it that there is a message for every unit that waits."""
+        """Free units whose lease has expired, and make sure that every waiting unit has a message."""
         freed, patient = self.free()
         announced = self._announce()
         if time.monotonic() >= self._retention_due:
@@ -66,7 +66,7 @@ class Reconciler:
         return Round(freed, announced, patient)
 
     def free(self) -> tuple[list[Freed], bool]:
-        """Free what ran out of its lease; gives it, and whether leases had to be left alone this time."""
+        """Free units whose lease has expired. Return them, and whether expired leases were not acted on this time."""
         config = self._config
         with self._database.writing() as session:
             patient = self._watch.missed_something(clock(session))
@@ -79,7 +79,7 @@ class Reconciler:
         return freed, patient
 
     def _announce(self) -> int:
-        """As many messages as are missing: the broker lost them, or was out of reach when they were sent."""
+        """Send the messages that are missing: the broker lost them, or was unreachable when they were to be sent."""
         messages = self._queue.waiting()
         if messages is None or messages >= MOST_MESSAGES:
             return 0
@@ -91,7 +91,7 @@ class Reconciler:
         return announced
 
     def _until_next(self) -> float:
-        """Seconds to wait: at the latest until the next lease may run out."""
+        """Seconds until the next round: at most until the next lease can expire."""
         with self._database.reading() as session:
             expiry = next_expiry(session)
         usual = self._config.reconcile_seconds
@@ -99,10 +99,10 @@ class Reconciler:
 
 
 class _Watch:
-    """Notices time during which nobody could renew a lease, or that only the clock saw pass.
+    """Notices time during which no lease could be renewed, or by which the clock alone was moved.
 
-    After the clock was set, the database was out of reach, or this process stood still, a lease may seem to have run
-    out though its worker lives: it is given the time of two heartbeats to renew it.
+    After the clock was set, the database was unreachable, or this process was suspended, a lease may look expired
+    although its worker is alive. The worker then gets the time of two heartbeats to renew it.
     """
 
     def __init__(self, config: Settings) -> None:
@@ -112,7 +112,7 @@ class _Watch:
         self._patient_until = 0.0
 
     def missed_something(self, moment: datetime) -> bool:
-        """Whether leases cannot be judged now. moment: by the database's clock."""
+        """Whether it is unsafe to act on expired leases now. moment: the time of the database's clock."""
         steady = time.monotonic()
         if self._last:
             passed = steady - self._last[1]

@@ -1,4 +1,4 @@
-"""Retention: jobs that ended are deleted whole, the first to end first, by age and by what all results take."""
+"""Retention: ended jobs are deleted with their results, oldest end first, by age and by total size."""
 
 import math
 from collections.abc import Iterator
@@ -13,17 +13,17 @@ from service.store.database import Database, clock
 from service.store.sign_ins import forget_expired
 from service.store.tables import Image, Job, JobImage, NamedImage
 
-_BATCH: Final = 20  # rows deleted in one transaction: others want to write too
-_UNUSED_FOR: Final = timedelta(days=1)  # a picture that was just uploaded is about to be used
+_BATCH: Final = 20  # rows deleted in one transaction, so that other writers get their turn
+_UNUSED_FOR: Final = timedelta(days=1)  # a picture that was just uploaded will be used soon
 
 _log = structlog.get_logger(__name__)
 
 
 def delete_what_is_over(database: Database, config: Settings) -> int:
-    """Delete jobs that ended before `keep_days`, then the first to end until all is within `max_bytes`.
+    """Delete jobs that ended more than `keep_days` ago, then the oldest until the total is within `max_bytes`.
 
-    Pictures that no job has or names any more, and that nobody has used for a day, go too. Returns the number of jobs
-    deleted.
+    Pictures that no job refers to any more, and that were not used for a day, are deleted too. Returns the number of
+    deleted jobs.
     """
     with database.reading() as session:
         moment = clock(session)
@@ -44,7 +44,7 @@ def delete_what_is_over(database: Database, config: Settings) -> int:
 
 
 def stored_bytes(database: Database) -> int:
-    """What results and pictures take, without the database's own overhead."""
+    """Bytes of all results and pictures, without the database's own overhead."""
     with database.reading() as session:
         results = session.scalar(select(func.sum(Job.stored_bytes))) or 0
         pictures = session.scalar(select(func.sum(func.length(Image.content)))) or 0
@@ -52,7 +52,7 @@ def stored_bytes(database: Database) -> int:
 
 
 def _deleted_jobs(database: Database, before: datetime, excess_bytes: float = math.inf) -> Iterator[int]:
-    """Delete jobs that ended before a moment until so much is gone, some at a time; gives how many each time."""
+    """Delete jobs that ended before a moment, in portions, until enough bytes are freed; yield each portion's count."""
     ended = select(Job.id, Job.stored_bytes).where(Job.finished_at < before).order_by(Job.finished_at)
     while excess_bytes > 0:
         with database.writing() as session:
@@ -69,7 +69,7 @@ def _deleted_jobs(database: Database, before: datetime, excess_bytes: float = ma
 
 
 def _delete_unused_images(database: Database, unused_since: datetime) -> None:
-    """Delete pictures that no job has or names, and nobody has used since a moment."""
+    """Delete pictures that no job refers to and that were not used since a moment."""
     unused = (
         Image.used_at < unused_since,
         ~exists().where(JobImage.image_id == Image.id),

@@ -1,7 +1,7 @@
-"""What a webhook's address may be: its form, its port, and the IP addresses that its host leads to.
+"""Which addresses a webhook may have: their form, their port, and the IP addresses that the host resolves to.
 
-A stranger's webhook must not have this service ask its own machine, its network or a cloud's metadata, nor speak to
-services that are no web servers. Nothing here asks the network: `lookup.py` does.
+A stranger's webhook must not make this service send requests to its own machine, its own network, a cloud's metadata
+service, or a server that is no web server. Nothing here uses the network; `lookup.py` does.
 """
 
 import ipaddress
@@ -21,47 +21,47 @@ _LONGEST: Final = 2000  # letters
 _LONGEST_HOST: Final = 253  # letters, RFC 1035
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:@%\s]+)(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
-_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)  # what systems read as part of an IPv4 address
-_FIRST_FREE_PORT: Final = 1024  # below it ports are those of services with a name
-# Those from 1024 on that the Fetch standard has browsers refuse (https://fetch.spec.whatwg.org/#port-blocking).
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)  # systems read these as part of an IPv4 address
+_FIRST_FREE_PORT: Final = 1024  # ports below it belong to well-known services
+# Ports from 1024 on that browsers refuse, by the Fetch standard (https://fetch.spec.whatwg.org/#port-blocking).
 _OTHER_PROTOCOLS: Final = frozenset(
     (1719, 1720, 1723, 2049, 3659, 4045, 4190, 5060, 5061, 6000, 6566, 6665, 6666, 6667, 6668, 6669, 6679, 6697, 10080)
 )
 
 
 class ForbiddenAddressError(ValueError):
-    """Nothing may be sent there; the message says why."""
+    """Nothing may be sent to this address; the message says why."""
 
 
 class UnknownAddressError(Exception):
-    """The name could not be looked up just now."""
+    """The host name could not be resolved just now."""
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """What the operator allows beyond the rule. hosts: may have any address. ports: beside those of the rule."""
+    """What the operator allows in addition. hosts: may resolve to any address. ports: allowed beside the usual ones."""
 
     hosts: Collection[str] = ()
     ports: Collection[int] = ()
 
     @classmethod
     def of(cls, config: Settings) -> Self:
-        """The settings'."""
+        """The allowance that the settings give."""
         hosts = {host.lower().strip("[]").removesuffix(".") for host in config.webhook_hosts}
         return cls(hosts, frozenset(config.webhook_ports))
 
     def has_host(self, host: str) -> bool:
-        """Whether a host may have any address."""
+        """Whether the operator allows every address of this host."""
         return host.removesuffix(".") in self.hosts
 
 
 def parse_url(url: str, allowance: Allowance) -> httpx.URL:
-    """A webhook's URL, if its form, its port and an IP address that it names are allowed.
+    """Parse a webhook's URL, and check its form, its port and, if it names one, its IP address.
 
     Raises
     ------
     ForbiddenAddressError
-        They are not.
+        One of these is not allowed.
     """
     if len(url) > _LONGEST:
         raise ForbiddenAddressError(f"over {_LONGEST} letters")
@@ -77,7 +77,7 @@ def parse_url(url: str, allowance: Allowance) -> httpx.URL:
         raise ForbiddenAddressError("after https:// there must be a host's name or IP address, and a port if any")
     try:
         parsed = httpx.URL(url)
-        _check_host(parsed.host and host_of(parsed))  # decoding the name shows whether it is one
+        _check_host(parsed.host and host_of(parsed))  # decoding shows whether the name is valid
     except (httpx.InvalidURL, UnicodeError) as error:
         raise ForbiddenAddressError("not a URL, or its host is not a name that there can be") from error
     _check_port(port_of(parsed), allowance)
@@ -87,24 +87,24 @@ def parse_url(url: str, allowance: Allowance) -> httpx.URL:
 
 
 def check_addresses(host: str, addresses: Sequence[str], allowance: Allowance) -> None:
-    """Hold the IP addresses that a host leads to against the rule.
+    """Check the IP addresses that a host resolves to.
 
     Raises
     ------
     ForbiddenAddressError
-        One of them is not on the open Internet, and the operator has not named the host.
+        One of them is not on the public Internet, and the operator does not allow the host.
     """
     if not allowance.has_host(host) and not all(map(is_globally_reachable, addresses)):
         raise ForbiddenAddressError("its address is not a public one")
 
 
 def host_of(url: httpx.URL) -> str:
-    """The host as it is looked up: an IP address, or a name in ASCII (``xn--…``)."""
+    """The host in the form that is resolved: an IP address, or a name in ASCII (``xn--…``)."""
     return url.raw_host.decode("ascii")
 
 
 def port_of(url: httpx.URL) -> int:
-    """The port, its scheme's where it names none."""
+    """The port; the scheme's default if the URL names none."""
     return DEFAULT_PORTS[url.scheme] if url.port is None else url.port
 
 

@@ -1,6 +1,6 @@
-"""The deliverer: tells webhooks that their jobs have ended, again with ever longer pauses until they have taken it.
+"""The deliverer: notifies webhooks that their jobs have ended, and retries with growing pauses until they accept.
 
-There are places for so many attempts at once; each that becomes free is given to the next owner at once (`places.py`).
+A fixed number of attempts run at once. When one ends, its place goes to the next owner at once (`places.py`).
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from service.webhooks.sending import ATTEMPT_SECONDS, Sender, Sent
 
 PLACES: Final = 64  # attempts at once
 PLACES_OF_ONE_OWNER: Final = 16
-_LOOK_SECONDS: Final = 0.5  # between two looks for what is due
-_LONGEST_GROWTH: Final = 40  # times that a pause grows; far beyond the longest, and a number still
-_GROWTH: Final = 3.0  # of the pause, with each attempt
+_LOOK_SECONDS: Final = 0.5  # between two checks for due deliveries
+_LONGEST_GROWTH: Final = 40  # times that a pause grows; far beyond the longest pause, and no overflow
+_GROWTH: Final = 3.0  # factor by which the pause grows with each attempt
 _LONGEST_PAUSE_SECONDS: Final = 6 * 3600.0
 
 _log = structlog.get_logger(__name__)
 
 
 class Deliverer:
-    """Any number of them may run at once; each has its own places."""
+    """Delivers what is due. Any number of deliverers may run at once; each has its own places."""
 
     def __init__(self, database: Database, config: Settings) -> None:
         self._database = database
@@ -41,11 +41,11 @@ class Deliverer:
         self._attempts: set[asyncio.Task[None]] = set()
 
     def run(self, stop: threading.Event) -> None:
-        """Until `stop` is set; whatever goes wrong, it looks again. Attempts that are under way then are broken off."""
+        """Deliver until `stop` is set, whatever goes wrong meanwhile. Attempts under way are then abandoned."""
         asyncio.run(self._run(stop))
 
     def deliver_due(self) -> int:
-        """Deliver until nothing is due; gives how many attempts were made."""
+        """Deliver until nothing is due; return the number of attempts."""
         return asyncio.run(self._deliver_due())
 
     async def _run(self, stop: threading.Event) -> None:
@@ -69,18 +69,18 @@ class Deliverer:
         return tried
 
     async def _wait(self) -> None:
-        """Until a place becomes free, but no longer than to the next look."""
+        """Wait until a place becomes free, or until the next check is due."""
         if self._attempts:
             await asyncio.wait(self._attempts, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         else:
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _start_due(self) -> int:
-        """Give free places to what is due; gives how many attempts were begun."""
+        """Begin due deliveries while places are free; return how many were begun."""
         if not self._places.free:
             return 0
         shares = self._places.share(await asyncio.to_thread(self._owners_due))
-        if not shares:  # SQLite's one writer need not be asked for nothing
+        if not shares:  # SQLite has one writer; do not take its lock for nothing
             return 0
         claimed = await asyncio.to_thread(self._claim, shares)
         for due, secret in claimed:
@@ -106,15 +106,15 @@ class Deliverer:
             ]
 
     async def _attempt(self, due: Due, secret: str) -> None:
-        """One attempt, and what came of it. Its place is free when nothing of it goes on, a look-up neither."""
+        """Make one attempt and record its result. Its place is free once the attempt and its look-up have ended."""
         try:
             sent = await self._sender.attempt(due, secret)
             try:
                 await asyncio.to_thread(self._note, due, sent)
-            except SQLAlchemyError as error:  # it is due again when its claim has run out
+            except SQLAlchemyError as error:  # it is due again once its claim has expired
                 _log.warning("database out of reach", job=due.job_id, delivery=due.id, error=str(error))
             if sent.looking_up:
-                with suppress(Exception):  # it was told above
+                with suppress(Exception):  # it was reported above
                     await asyncio.wrap_future(sent.looking_up)
         finally:
             self._places.give_back(due.owner)
@@ -133,7 +133,7 @@ class Deliverer:
             _log.warning("webhook not told", **facts, error=sent.error, again_in_seconds=pause)
 
     def _pause(self, due: Due, status: int | None) -> float | None:
-        """Seconds until the next attempt; none where there will be none."""
+        """Seconds until the next attempt; None after the last one."""
         if due.attempt >= self._config.webhook_attempts or status == HTTPStatus.GONE:
             return None
         pause = self._config.webhook_retry_seconds * _GROWTH ** min(due.attempt - 1, _LONGEST_GROWTH)

@@ -1,6 +1,6 @@
-"""Looking up the host of a webhook: each in a thread of its own, since a name server may not answer for a minute.
+"""Resolving the host of a webhook, each in its own thread: a name server may take a minute to answer.
 
-What it leads to is checked, and the request goes to the very addresses that were checked.
+The addresses found are checked, and the request is sent to exactly those addresses.
 """
 
 import socket
@@ -22,19 +22,21 @@ from service.webhooks.addresses import (
     port_of,
 )
 
-_SUBMISSION_SECONDS: Final = 2.0  # that a request waits for a name server
-_SUBMISSIONS: Final = threading.BoundedSemaphore(16)  # look-ups of requests at once, those given up included
+_SUBMISSION_SECONDS: Final = 2.0  # that a request of the API waits for a name server
+_SUBMISSIONS: Final = threading.BoundedSemaphore(
+    16
+)  # look-ups for requests at once, including those no longer waited for
 
 
 def checked_url(url: str, allowance: Allowance) -> httpx.URL:
-    """A webhook's URL, if requests may be sent there.
+    """Check that requests may be sent to a webhook's URL, and return it parsed.
 
-    A host that cannot be looked up in time is accepted: it is looked up again when there is something to deliver.
+    A host that cannot be resolved in time is accepted: it is resolved again for each delivery.
 
     Raises
     ------
     ForbiddenAddressError
-        It breaks a rule, there is no such host, or that leads to an address that is not public.
+        The URL breaks a rule, its host does not exist, or it resolves to an address that is not public.
     """
     parsed = parse_url(url, allowance)
     host = host_of(parsed)
@@ -48,12 +50,12 @@ def checked_url(url: str, allowance: Allowance) -> httpx.URL:
 
 
 def begin_look_up(url: httpx.URL) -> "Future[list[str]]":
-    """The IP addresses of a URL's host, the best first, when they are known. Nothing waits for the thread.
+    """Start resolving a URL's host. The future gives its IP addresses, the best first. Nothing waits for the thread.
 
-    The future raises `ForbiddenAddressError` where there is no such host, `UnknownAddressError` where nobody knows.
+    The future raises `ForbiddenAddressError` if the host does not exist, `UnknownAddressError` if that is not known.
     """
     found: Future[list[str]] = Future()
-    found.set_running_or_notify_cancel()  # from here on nobody can cancel it, so that its thread can always set it
+    found.set_running_or_notify_cancel()  # from here on it cannot be cancelled, so its thread can always set it
     host = host_of(url)
     if is_ip(host):
         found.set_result([host])

@@ -1,16 +1,16 @@
-"""Which IP addresses are on the open Internet: those that anybody can reach, and that can be somebody's server.
+"""Which IP addresses are on the public Internet and can belong to somebody's server.
 
-IPv6 hands out 2000::/3 alone, so whatever lies outside is refused: loopback, link-local, site-local, unique local,
-multicast, and every form that carries an IPv4 address to a translator (64:ff9b::/96, ::ffff:0:0:0/96, ::/96). Inside
-it, and in IPv4, IANA's registries of special-purpose addresses are taken out whole, also the few that are reachable:
-they serve protocols, such as relays and measurements, and are no receiver's.
+IPv6 addresses are allocated from 2000::/3 only, so all others are refused: loopback, link-local, site-local, unique
+local, multicast, and every form that carries an IPv4 address to a translator (64:ff9b::/96, ::ffff:0:0:0/96, ::/96).
+Inside it, and in IPv4, everything in IANA's registries of special-purpose addresses is refused. A few of those can be
+reached, but they serve protocols such as relays and measurements, never a webhook's receiver.
 https://www.iana.org/assignments/iana-ipv4-special-registry, https://www.iana.org/assignments/iana-ipv6-special-registry
 """
 
 import ipaddress
 from typing import Final
 
-_GLOBAL_IPV6: Final = ipaddress.IPv6Network("2000::/3")  # RFC 4291, 2.4: the only global unicast handed out
+_GLOBAL_IPV6: Final = ipaddress.IPv6Network("2000::/3")  # RFC 4291, 2.4: the only global unicast block in use
 _SPECIAL_IPV4: Final = [
     ipaddress.IPv4Network(network)
     for network in (
@@ -41,7 +41,7 @@ _SPECIAL_IPV6: Final = [
         "2001:db8::/32",  # documentation
         "2002::/16",  # 6to4, which carries IPv4
         "2620:4f:8000::/48",  # AS112
-        "3ffe::/16",  # the 6bone, given back
+        "3ffe::/16",  # the former 6bone
         "3fff::/20",  # documentation
     )
 ]
@@ -49,12 +49,12 @@ _ISATAP: Final = {0x0000_5EFE, 0x0200_5EFE}  # first half of an interface's iden
 
 
 def is_globally_reachable(address: str) -> bool:
-    """Whether anybody on the Internet can reach an IP address, and a server can have it.
+    """Whether an IP address can be reached from the whole Internet and can belong to a server.
 
     Raises
     ------
     ValueError
-        It is no IP address.
+        The text is not an IP address.
     """
     parsed = ipaddress.ip_address(address)
     if isinstance(parsed, ipaddress.IPv4Address):

@@ -1,6 +1,6 @@
-"""Sending one delivery: to an address that was checked, signed as Standard Webhooks has it.
+"""Sending one delivery to a checked address, signed by the Standard Webhooks specification.
 
-https://www.standardwebhooks.com: so receivers can check it with a library.
+Receivers can verify it with any of its libraries: https://www.standardwebhooks.com
 """
 
 import asyncio
@@ -28,17 +28,18 @@ from service.webhooks.addresses import (
 )
 from service.webhooks.lookup import begin_look_up
 
-ATTEMPT_SECONDS: Final = 10.0  # from looking up the name to the last of the answer's headers, all together
-_REASON_LETTERS: Final = 300  # of what went wrong; a receiver has its words in it
+ATTEMPT_SECONDS: Final = 10.0  # in total, from resolving the host to the last header of the answer
+_REASON_LETTERS: Final = 300  # of an error's text, part of which the receiver writes
 _CONNECT_SECONDS: Final = 4.0  # to one of the name's addresses, before the next is tried
 
 _log = structlog.get_logger(__name__)
 
 
 class Sent(NamedTuple):
-    """What came of an attempt.
+    """The result of an attempt.
 
-    status: of the answer, if there was one. error: why it was none, if so. looking_up: may outlast the attempt.
+    status: HTTP status of the answer, if one came. error: why the attempt failed, if it did. looking_up: the look-up of
+    the host, which may outlast the attempt.
     """
 
     status: int | None
@@ -51,10 +52,10 @@ class Sender:
 
     def __init__(self, allowance: Allowance) -> None:
         self._allowance = allowance
-        self._tls = httpx.create_ssl_context(trust_env=False)  # takes long to make: once for all
+        self._tls = httpx.create_ssl_context(trust_env=False)  # slow to make, so made once
 
     async def attempt(self, due: Due, secret: str) -> Sent:
-        """Whatever goes wrong, it is an attempt, within `ATTEMPT_SECONDS`."""
+        """Make one attempt within `ATTEMPT_SECONDS`; whatever goes wrong is its result, not an exception."""
         looking_up = None
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
@@ -74,7 +75,7 @@ class Sender:
         return Sent(status, None if taken else f"it answered {status}", looking_up)
 
     async def _post_to_any(self, url: httpx.URL, addresses: Sequence[str], due: Due, secret: str) -> int:
-        """To the first address that takes a connection."""
+        """Send to the first address that accepts a connection."""
         *others, last = addresses
         for address in others:
             with suppress(httpx.ConnectError, httpx.ConnectTimeout):
@@ -82,7 +83,7 @@ class Sender:
         return await self._post(url, last, due, secret)
 
     async def _post(self, url: httpx.URL, address: str, due: Due, secret: str) -> int:
-        """Gives the answer's status; what else it says is not read, and no redirection is followed."""
+        """Return the answer's status. Its body is not read, and redirections are not followed."""
         body = json.dumps(due.message)
         headers = {
             "Host": url.netloc.decode("ascii"),
@@ -91,7 +92,7 @@ class Sender:
             **_signature(secret, due.id, body),
         }
         limits = httpx.Timeout(ATTEMPT_SECONDS, connect=_CONNECT_SECONDS)
-        # One client each: a connection kept open to an address is not for another name's certificate.
+        # A client for each request: a connection kept open for one host name must not serve another's certificate.
         async with (
             httpx.AsyncClient(verify=self._tls, trust_env=False, follow_redirects=False, timeout=limits) as client,
             client.stream(

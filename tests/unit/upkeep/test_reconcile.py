@@ -112,7 +112,7 @@ def test_the_watchdog_ends_who_was_given_nothing_while_units_wait(
     submit(1)
     silence(database, seconds=5)
     assert "a unit waits for" in (dog.reason() or "")
-    activity.stir()
+    activity.note_progress()
     assert dog.reason() is None  # a message has just come
     with activity.working():
         assert dog.reason() is None
