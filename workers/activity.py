@@ -11,7 +11,7 @@ class Activity:
 
     def __init__(self) -> None:
         self._busy = threading.Event()
-        self._stirred = time.monotonic()
+        self._last_progress = time.monotonic()
 
     @property
     def is_busy(self) -> bool:
@@ -21,11 +21,11 @@ class Activity:
     @property
     def still_seconds(self) -> float:
         """Seconds since a message came, a unit reported progress, or a unit ended."""
-        return time.monotonic() - self._stirred
+        return time.monotonic() - self._last_progress
 
     def note_progress(self) -> None:
         """Note that something has progressed."""
-        self._stirred = time.monotonic()
+        self._last_progress = time.monotonic()
 
     @contextmanager
     def working(self) -> Iterator[None]:
