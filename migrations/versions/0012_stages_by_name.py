@@ -19,7 +19,7 @@ _OPEN = "('queued', 'running')"
 
 def upgrade() -> None:
     # Plain ALTER TABLE alone, as in 0004.
-    _run_again_before_what_combines()
+    _plan_again("role = 'combine'")
     for analysis, stage in _LAST_STAGES.items():
         for table in ('units', 'stages'):
             of_analysis = f"job_id IN (SELECT id FROM jobs WHERE analysis = '{analysis}')"
@@ -29,52 +29,68 @@ def upgrade() -> None:
     op.execute('ALTER TABLE jobs DROP COLUMN combines')
 
 
-def _run_again_before_what_combines() -> None:
-    """A unit that combines and has not ended goes: the last that succeeded before it runs again, and plans anew."""
+def _plan_again(later: str) -> None:
+    """Where units of later stages have not ended: they go, the last that succeeded before them runs again, plans anew.
+
+    later: which units and stages are meant.
+    """
     connection = op.get_bind()
-    waiting = f"SELECT id, job_id, model, position, steps_total FROM units WHERE role = 'combine' AND state IN {_OPEN}"
-    for combining in connection.execute(sa.text(waiting)).all():
-        of_job = {'job': combining.job_id, 'model': combining.model}
-        again = connection.execute(
+    waiting = f'SELECT DISTINCT job_id, model FROM units WHERE {later} AND state IN {_OPEN}'
+    for job_id, model in connection.execute(sa.text(waiting)).all():
+        of_job = {'job': job_id, 'model': model}
+        last = connection.execute(
             sa.text(
                 "SELECT id, steps_total FROM units WHERE job_id = :job AND model = :model AND role = 'work' "
                 "AND state = 'succeeded' ORDER BY position DESC LIMIT 1"
             ),
             of_job,
         ).one()
-        for table in ('kept_arrays', 'artifacts', 'metrics'):
-            connection.execute(sa.text(f'DELETE FROM {table} WHERE unit_id = :id'), {'id': again.id})
-        connection.execute(sa.text('DELETE FROM units WHERE id = :id'), {'id': combining.id})
-        connection.execute(
-            sa.text("DELETE FROM stages WHERE job_id = :job AND model = :model AND role = 'combine'"), of_job
-        )
+        _forget_results(connection, f'id = :last OR (job_id = :job AND model = :model AND {later})', last.id, of_job)
+        for table in ('units', 'stages'):
+            connection.execute(sa.text(f'DELETE FROM {table} WHERE job_id = :job AND model = :model AND {later}'), of_job)
         connection.execute(
             sa.text(
                 "UPDATE units SET state = 'queued', steps_done = 0, finished_at = NULL, attempts = 0, "
                 'worker_id = NULL, leased_until = NULL WHERE id = :id'
             ),
-            {'id': again.id},
+            {'id': last.id},
         )
         connection.execute(
             sa.text(
                 'UPDATE stages SET still_open = still_open + 1, steps_done = steps_done - :steps '
                 "WHERE job_id = :job AND model = :model AND role = 'work'"
             ),
-            {**of_job, 'steps': again.steps_total},
+            {**of_job, 'steps': last.steps_total},
         )
-        connection.execute(sa.text('UPDATE jobs SET results_version = results_version + 1 WHERE id = :job'), of_job)
+
+
+def _forget_results(connection: sa.Connection, units: str, last: str, of_job: dict[str, str]) -> None:
+    """Delete what these units gave and kept, which counts no longer among their job's bytes."""
+    values = {**of_job, 'last': last}
+    given = f'unit_id IN (SELECT id FROM units WHERE {units})'
+    its_bytes = 'SUM(LENGTH(CAST(meta AS TEXT)) + COALESCE(LENGTH("array"), 0))'
+    connection.execute(
+        sa.text(
+            'UPDATE jobs SET results_version = results_version + 1, stored_bytes = stored_bytes - '
+            f'(SELECT COALESCE({its_bytes}, 0) FROM artifacts WHERE NOT preview AND {given}) WHERE id = :job'
+        ),
+        values,
+    )
+    for table in ('kept_arrays', 'artifacts', 'metrics'):
+        connection.execute(sa.text(f'DELETE FROM {table} WHERE {given}'), values)
 
 
 def downgrade() -> None:
     op.add_column('jobs', sa.Column('combines', sa.Boolean(), server_default=sa.false(), nullable=False))
     op.execute('ALTER TABLE stages RENAME COLUMN name TO role')
     op.execute('ALTER TABLE units RENAME COLUMN stage TO role')
+    _combine_again()
+    _plan_again("role IN ('curves', 'maps')")  # one unit made all maps, and ran their curves
     names = ', '.join(f"'{stage}'" for stage in _LAST_STAGES.values())
     for table in ('units', 'stages'):
         op.execute(f"UPDATE {table} SET role = 'combine' WHERE role IN ({names})")
     for table in ('units', 'stages'):
-        op.execute(f"DELETE FROM {table} WHERE role = 'curves'")  # what they kept is gone, or is kept anew
-    _combine_again()
+        op.execute(f"DELETE FROM {table} WHERE role = 'curves'")  # what they kept is gone
 
 
 def _combine_again() -> None:

@@ -90,6 +90,7 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
                 owner=owner(),
                 priority=Priority.labelled(body.priority),
                 webhook=body.webhook,
+                named=submission.named,
             )
             job_id, units = job.id, len(job.units)
             nothing_done = wire.Progress(done=0, total=sum(unit.steps_total for unit in job.units), eta_seconds=None)

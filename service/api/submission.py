@@ -70,10 +70,11 @@ class JobRequest(Strict):
 
 @dataclass(frozen=True)
 class Submission:
-    """A request that passed every check. units: by model."""
+    """A request that passed every check. units: by model. named: pictures that the parameters name."""
 
     params: dict[str, Any]
     units: dict[str, list[Unit]]
+    named: list[str]
 
 
 def check_request(session: Session, request: JobRequest, config: Settings, owner: str) -> Submission:
@@ -95,7 +96,7 @@ def check_request(session: Session, request: JobRequest, config: Settings, owner
     if errors or spec is None or params is None:
         raise InvalidInputError(errors)
     units = _plans(spec, params, cards, images, named)
-    return Submission(params.model_dump(mode="json"), units)
+    return Submission(params.model_dump(mode="json"), units, list(named))
 
 
 def _plans(

@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -38,11 +38,15 @@ def submit_job(
     owner: str = "",
     priority: Priority = Priority.BATCH,
     webhook: str | None = None,
+    named: Iterable[str] = (),
 ) -> Job:
-    """Write a job and its units, state ``queued``. units: by model. idempotency_key: as its owner has it."""
+    """Write a job and its units, state ``queued``.
+
+    units: by model. idempotency_key: as its owner has it. named: pictures that its parameters name, for whatever stage.
+    """
     note_owner(session, owner)
     moment = clock(session)
-    needed = {image for of_model in units.values() for unit in of_model for image in unit.images}
+    needed = {image for of_model in units.values() for unit in of_model for image in unit.images}.union(named)
     _note_use(session, sorted({*images, *needed}), moment)
     job_id = new_id()
     job = Job(

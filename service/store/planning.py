@@ -18,7 +18,8 @@ from service.store.given import is_shown
 from service.store.kept import kept_before
 from service.store.stages import count_ended, stage_of_units, stages_of, waiting_units
 from service.store.states import COMPARE, UnitState
-from service.store.tables import Artifact, Image, Job, JobImage, Stage, Unit
+from service.store.tables import Artifact, Image, Job, JobImage, NamedImage, Stage, Unit
+from service.store.upsert import insert_ignoring
 
 _MADE: Final = "units_made"
 _log = structlog.get_logger(__name__)
@@ -92,8 +93,21 @@ def _queue_units(
     session: Session, job: Job, stage: str, model: str, planned: Sequence[PlannedUnit], moment: datetime
 ) -> None:
     """Put a stage's units into the queue, behind all others of the job."""
+    _hold_pictures(session, job.id, planned)
     _add_stage(session, job, stage, model, planned, moment)
     session.info[_MADE] = units_made(session) + len(planned)
+
+
+def _hold_pictures(session: Session, job_id: str, planned: Sequence[PlannedUnit]) -> None:
+    """Keep pictures that these units need beside the job's own from being deleted before it.
+
+    A unit whose picture is gone already says so when it is computed.
+    """
+    needed = {image for unit in planned for image in unit.images}
+    needed -= set(session.scalars(select(JobImage.image_id).where(JobImage.job_id == job_id))) if needed else set()
+    there = select(Image.id).where(Image.id.in_(needed)).order_by(Image.id).with_for_update(read=True, key_share=True)
+    for image_id in session.scalars(there).all() if needed else ():
+        insert_ignoring(session, NamedImage, job_id=job_id, image_id=image_id)
 
 
 def _fail_stage(session: Session, job: Job, stage: str, model: str, error: str, moment: datetime) -> None:

@@ -1,24 +1,29 @@
 from collections.abc import Iterator
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from alembic import command
 from sqlalchemy import insert, inspect, select, text, update
 
+from occluscope import analyses
+from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.database import Database
 from service.store.deliveries import owners_due
 from service.store.ending import cancel_job
 from service.store.images import add_image, find_image
-from service.store.jobs import find_by_idempotency_key, images_of, results_of
+from service.store.jobs import find_by_idempotency_key, images_of, results_of, submit_job
 from service.store.keys import NOBODY
 from service.store.leases import claim_unit
 from service.store.migrate import alembic_config, migrate
+from service.store.packing import pack_outcome
 from service.store.planning import units_made
 from service.store.scheduling import due_unit
 from service.store.stages import models_of, stages_of
 from service.store.tables import Artifact, Base, Job, Metric, NamedImage, Unit, new_id
 from service.store.units import commit_unit, fail_unit
 from tests.conftest import encode, random_picture
-from tests.unit.store.conftest import SubmitUnits, outcome
+from tests.unit.store.conftest import SubmitUnits, given, outcome
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +142,113 @@ def test_what_waited_to_be_combined_before_stages_had_names_is_planned_anew(
             ("work", 0, 200),
             ("means", 0, 1),
         ]
+        assert job.stored_bytes == 3 * sum(result.stored_bytes for result in outcome().results)
+
+
+SHARES = [{"share": [0, 2]}, {"share": [1, 2]}]
+
+
+def submit_split_picture(database: Database) -> str:
+    """A job of occlusion on two pictures, each in two shares."""
+    images = [add_image(database, encode(random_picture(number)), NOBODY)[0].id for number in range(2)]
+    with database.writing() as session:
+        return submit_job(
+            session,
+            analysis="occlusion",
+            params={"window": [32, 32]},
+            images=images,
+            units={"resnet18": [PlannedUnit((image,), 100, share) for image in images for share in SHARES]},
+            request_sha256="0" * 64,
+        ).id
+
+
+def commit_due(database: Database, stage: str) -> None:
+    """The unit that is due; of a first stage with an array for the later ones."""
+    with database.writing() as session:
+        due = due_unit(session)
+        claim = claim_unit(session, due, "w", 30) if due else None
+        assert claim is not None
+        assert claim.stage == stage
+        kept = {"drops": np.zeros(3)} if stage == "work" else {}
+        assert commit_unit(session, claim, pack_outcome(replace(given(), kept=kept)))
+
+
+def units_by_stage(database: Database, column: str) -> list[tuple[str, str]]:
+    with database.engine.begin() as connection:
+        found = connection.execute(text(f"SELECT {column}, state FROM units ORDER BY position"))
+        return [(row[0], row[1]) for row in found]
+
+
+def bytes_of(results: int) -> int:
+    """What so many units' results take."""
+    return results * sum(result.stored_bytes for result in outcome().results)
+
+
+def assert_ends_as_ever(database: Database, job_id: str) -> None:
+    """From the last share on: curves and maps of both pictures, and each unit's results counted once."""
+    for stage in ("work", "curves", "curves", "maps", "maps"):
+        commit_due(database, stage)
+    with database.reading() as session:
+        job = session.get_one(Job, job_id)
+        assert (job.state, job.error, job.stored_bytes) == ("succeeded", None, bytes_of(8))
+        assert [(stage.name, stage.still_open, stage.units) for stage in stages_of(session, job_id)] == [
+            ("work", 0, 4),
+            ("curves", 0, 2),
+            ("maps", 0, 2),
+        ]
+
+
+def test_split_pictures_that_waited_for_their_maps_before_stages_are_planned_anew(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The version before had one unit for all curves and all maps: it waits, after all shares have ended."""
+    job_id = submit_split_picture(database)
+    with monkeypatch.context() as without_later_stages:
+        spec = replace(analyses.spec("occlusion"), later=())
+        without_later_stages.setattr(analyses, "spec", lambda _name: spec)
+        for _ in range(4):
+            commit_due(database, "work")
+    config = alembic_config(database)
+    command.downgrade(config, "0011")
+    new = {
+        "id": f"'{new_id()}'", "position": "4", "role": "'combine'", "state": "'queued'", "steps_total": "1",
+        "steps_done": "0", "fence": "0", "attempts": "0", "finished_at": "NULL",
+    }  # fmt: skip
+    columns = [column["name"] for column in inspect(database.engine).get_columns("units")]
+    copied = ", ".join(new.get(column, column) for column in columns)
+    with database.engine.begin() as connection:
+        connection.execute(
+            text(f"INSERT INTO units ({', '.join(columns)}) SELECT {copied} FROM units WHERE position = 3")
+        )
+        stage = (
+            "INSERT INTO stages (job_id, role, model, position, units, still_open, failed, steps_total, steps_done) "
+            "VALUES (:job, 'combine', 'resnet18', 1, 1, 1, 0, 1, 0)"
+        )
+        connection.execute(text(stage), {"job": job_id})
+        connection.execute(text("UPDATE jobs SET state = 'running', finished_at = NULL"))
+        assert connection.execute(text("SELECT stored_bytes FROM jobs")).scalar_one() == bytes_of(4)
+    command.upgrade(config, "head")
+    assert units_by_stage(database, "stage") == [("work", "succeeded")] * 3 + [("work", "queued")]
+    with database.reading() as session:
+        assert session.get_one(Job, job_id).stored_bytes == bytes_of(3)
+    assert_ends_as_ever(database, job_id)
+
+
+@pytest.mark.parametrize("ended", [[], ["curves"], ["curves", "curves"], ["curves", "curves", "maps"]])
+def test_split_pictures_between_two_stages_go_down_and_up_again(database: Database, ended: list[str]) -> None:
+    """The version before had neither stage: the last share runs again and plans what that had, or these anew."""
+    job_id = submit_split_picture(database)
+    for stage in ["work"] * 4 + ended:
+        commit_due(database, stage)
+    config = alembic_config(database)
+    command.downgrade(config, "0011")
+    assert units_by_stage(database, "role") == [("work", "succeeded")] * 3 + [("work", "queued")]
+    with database.engine.begin() as connection:
+        assert connection.execute(text("SELECT combines FROM jobs")).scalar_one()
+        assert connection.execute(text("SELECT stored_bytes FROM jobs")).scalar_one() == bytes_of(3)
+        assert connection.execute(text("SELECT still_open, steps_done FROM stages")).all() == [(1, 300)]
+    command.upgrade(config, "head")
+    assert_ends_as_ever(database, job_id)
 
 
 def test_deliveries_that_were_stored_before_owners_took_turns_are_their_jobs_owners(

@@ -1,14 +1,19 @@
 """Old jobs are deleted whole, and no more of them than asked for."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select, update
 
+from occluscope import analyses
+from occluscope.analyses.contract import AnalysisSpec, Stage
+from occluscope.analyses.contract import Unit as PlannedUnit
+from service.api.submission import JobRequest, check_request
 from service.settings import Settings
 from service.store.database import Database, now
 from service.store.images import add_image
-from service.store.jobs import delete_job
+from service.store.jobs import delete_job, submit_job
 from service.store.keys import NOBODY
 from service.store.leases import claim_unit
 from service.store.tables import Artifact, Base, Image, Job, Unit
@@ -20,6 +25,7 @@ from tests.unit.store.conftest import SubmitUnits, outcome, submit
 __all__ = ["submit"]  # the fixture
 
 DAY = timedelta(days=1)
+SPEC = analyses.spec("invariance")
 
 
 def finished(database: Database, submit: SubmitUnits, days_ago: float) -> str:
@@ -106,6 +112,73 @@ def test_a_mask_is_kept_as_long_as_its_job(database: Database, submit: SubmitUni
         assert delete_job(session, job_id)
     delete_what_is_over(database, Settings(keep_days=7))
     assert rows(database, Image) == 0
+
+
+def naming(mask: str) -> AnalysisSpec:
+    """An analysis of two stages whose second alone needs a picture that is not the job's."""
+
+    def plan_means(*_: object) -> list[PlannedUnit]:
+        return [PlannedUnit((mask,), 1)]
+
+    return replace(SPEC, named_images=lambda _params: {"mask": mask}, later=(Stage("means", plan_means),))
+
+
+def test_a_picture_that_a_later_stage_needs_is_kept_from_when_that_is_planned(
+    database: Database, submit: SubmitUnits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mask, _ = add_image(database, encode(random_picture(100)), NOBODY)
+    named = naming(mask.id)
+    monkeypatch.setattr(analyses, "spec", lambda _name: named)
+    _, (unit_id,) = submit(later=True)
+    with database.writing() as session:
+        claim = claim_unit(session, unit_id, "w", 30)
+        assert claim is not None
+        assert commit_unit(session, claim, outcome())
+        session.execute(update(Image).values(used_at=now() - 30 * DAY))
+    delete_what_is_over(database, Settings(keep_days=7))
+    assert rows(database, Image) == 2
+
+
+def test_a_stage_whose_picture_is_gone_is_planned_all_the_same(
+    database: Database, submit: SubmitUnits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its unit says so when it is computed."""
+    named = naming("0" * 32)
+    monkeypatch.setattr(analyses, "spec", lambda _name: named)
+    _, (unit_id,) = submit(later=True)
+    with database.writing() as session:
+        claim = claim_unit(session, unit_id, "w", 30)
+        assert claim is not None
+        assert commit_unit(session, claim, outcome())
+    with database.reading() as session:
+        assert session.scalars(select(Unit.images).where(Unit.stage == "means")).all() == [["0" * 32]]
+
+
+def test_a_picture_that_parameters_name_is_kept_from_when_the_job_is_accepted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever stage needs it: its first has no unit with it."""
+    image, mask = (add_image(database, encode(random_picture(number)), NOBODY)[0] for number in (1, 100))
+    named = naming(mask.id)
+    monkeypatch.setattr(analyses, "spec", lambda _name: named)
+    monkeypatch.setattr(analyses, "names", lambda: ("invariance",))
+    request = JobRequest(analysis="invariance", model="efficientnet_lite0", images=[image.id], params={})
+    with database.reading() as session:
+        checked = check_request(session, request, Settings(), NOBODY)
+    assert {picture for units in checked.units.values() for unit in units for picture in unit.images} == {image.id}
+    with database.writing() as session:
+        submit_job(
+            session,
+            analysis="invariance",
+            params=checked.params,
+            images=[image.id],
+            units=checked.units,
+            request_sha256="0" * 64,
+            named=checked.named,
+        )
+        session.execute(update(Image).values(used_at=now() - 30 * DAY))
+    delete_what_is_over(database, Settings(keep_days=7))
+    assert rows(database, Image) == 2
 
 
 def test_uploading_a_picture_again_keeps_it(database: Database) -> None:
