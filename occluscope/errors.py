@@ -1,19 +1,19 @@
-"""Every error that a user of Occluscope can mend, in one hierarchy."""
+"""The errors that a user of Occluscope can correct, in one hierarchy."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 
 class OccluscopeError(Exception):
-    """The base: its message is written for the user and safe to show to one."""
+    """The base. Its message is written for the user and has no internal details."""
 
 
 @dataclass(frozen=True)
 class FieldError:
     """One thing wrong with one field.
 
-    path: the field's way from the request's root, joined by dots (``params.window.0``).
-    message: what is wrong with which value, and what would be right.
+    path: from the request's root to the field, joined by dots (``params.window.0``).
+    message: the value, what is wrong with it, and what would be right.
     """
 
     path: str
@@ -21,7 +21,7 @@ class FieldError:
 
 
 class InvalidInputError(OccluscopeError):
-    """Fields of a request that break a rule; names each."""
+    """Fields of a request break a rule; the message names each."""
 
     def __init__(self, errors: Iterable[FieldError]) -> None:
         self.errors = tuple(errors)
@@ -29,12 +29,12 @@ class InvalidInputError(OccluscopeError):
 
 
 class InvalidPictureError(OccluscopeError):
-    """Bytes that are no picture we read, or one over a limit."""
+    """Bytes are not a picture in a format that is read, or the picture is over a limit."""
 
 
 class WeightsUnavailableError(OccluscopeError):
-    """A model's weights are neither on this machine nor to be fetched."""
+    """A model's weights are not on this machine and cannot be downloaded."""
 
 
 class UnitAbortedError(OccluscopeError):
-    """A unit's computation was told to end early (lease lost, worker stopping)."""
+    """A unit's computation has to end early: the lease is lost, or the worker stops."""

@@ -1,4 +1,4 @@
-"""What the files of a job's results are called: readable, and each like no other of its folder."""
+"""Names of the files of a job's results: readable, and unique in their folder."""
 
 import hashlib
 import json
@@ -12,18 +12,18 @@ from occluscope.client import Artifact, Job
 
 METRICS: Final = "metrics.json"
 PAGE: Final = "index.html"
-_MOST_BYTES: Final = 180  # of a stem; file systems take 255 of a name, endings included
-_DIGITS: Final = 8  # of the hash that tells apart what reads alike
-_FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')  # by one file system or another
+_MOST_BYTES: Final = 180  # of a name without its ending; file systems allow 255 with it
+_DIGITS: Final = 8  # of the hash that distinguishes equal names
+_FORBIDDEN: Final = re.compile(r'[\x00-\x1f\x7f<>:"/\\|?*]')  # names and characters that some file system forbids
 _SIGNS: Final = re.compile(r"(?<!\w)([-−+])(?=\d)")
 _SIGN_NAMES: Final = {"-": " minus ", "−": " minus ", "+": " plus "}
 
 
 def file_stems(artifacts: Sequence[Artifact], job: Job, names: Mapping[str, str]) -> dict[str, str]:
-    """Each result's files without their endings, by the result's id: ``cat-pixel_map-48-48-tripod``.
+    """The name without ending of each result's files, by the result's id: ``cat-pixel_map-48-48-tripod``.
 
-    names: of the job's pictures, by id. Results whose names would read alike (on a file system that tells no capitals
-    apart, too) have a few digits more, which depend on nothing but which result of the job it is.
+    names: of the job's pictures, by id. If names would be equal (also on a file system that ignores case), a few digits
+    are added, which depend only on what the result is: its name, picture, model and variant.
     """
     stems = [_stem(one, job, names) for one in artifacts]
     often = Counter(map(_alike, (METRICS, PAGE)))
@@ -36,7 +36,7 @@ def file_stems(artifacts: Sequence[Artifact], job: Job, names: Mapping[str, str]
 
 
 def file_names(artifact: Artifact, stem: str) -> dict[str, tuple[str, dict[str, int]]]:
-    """A result's files: each name with the format and the options that it is downloaded with."""
+    """The names of a result's files, each with the format and the options of its download."""
     files: dict[str, tuple[str, dict[str, int]]] = {f"{stem}.{form}": (form, {}) for form in artifact.formats}
     if artifact.on_picture:
         files[f"{stem}-overlay.png"] = ("png", {"overlay": 1})
@@ -44,7 +44,7 @@ def file_names(artifact: Artifact, stem: str) -> dict[str, tuple[str, dict[str, 
 
 
 def unique_names(names: Iterable[str]) -> list[str]:
-    """The same names, numbered by their places where several read alike."""
+    """The same names, with their positions as numbers if several would be equal."""
     given = list(names)
     often = Counter(map(_alike, given))
     taken = {_alike(name) for name in given}
@@ -69,12 +69,12 @@ def _stem(artifact: Artifact, job: Job, names: Mapping[str, str]) -> str:
 
 
 def _kept(name: str) -> str:
-    """A name that somebody gave, as it is but for what is forbidden in files' names."""
+    """A given name without the characters that are forbidden in file names."""
     return _FORBIDDEN.sub("-", unicodedata.normalize("NFC", name))
 
 
 def _words(text: str) -> str:
-    """Letters of any script, digits and underscores, a hyphen for all between: ``48×48 · -5°`` → ``48-48-minus-5``."""
+    """Letters, digits and underscores, with hyphens for everything else: ``48×48 · -5°`` → ``48-48-minus-5``."""
     signed = _SIGNS.sub(lambda sign: _SIGN_NAMES[sign[1]], unicodedata.normalize("NFC", text))
     return "-".join(re.findall(r"\w+", signed))
 
@@ -84,11 +84,11 @@ def _files(artifact: Artifact, stem: str) -> Iterator[str]:
 
 
 def _alike(name: str) -> str:
-    """Equal for names that some file system takes for one."""
+    """A key that is equal for names that are the same on some file system."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
 def _digits(artifact: Artifact) -> str:
-    """Of what tells a result of a job from the job's others."""
+    """Digits of a hash of everything that distinguishes the result from the job's others."""
     which = [artifact.image, artifact.name, artifact.model, artifact.variant.parts]
     return hashlib.sha256(json.dumps(which).encode()).hexdigest()[:_DIGITS]

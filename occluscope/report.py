@@ -1,4 +1,4 @@
-"""Jobs' results in one folder, with an ``index.html`` that tells them and opens without a server."""
+"""Writes jobs' results into one folder, with an ``index.html`` that shows them and needs no server."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,15 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from occluscope.client import Artifact, Client, Job, Metric, Results
 from occluscope.file_names import METRICS, PAGE, file_names, file_stems
 
-_FETCHED_AT_ONCE: Final = 4  # files; the service draws them beside what else it is asked
+_FETCHED_AT_ONCE: Final = 4  # files that are downloaded at a time, so that the service stays free for other requests
 
 
 @dataclass(frozen=True)
 class Chapter:
     """One job of a report.
 
-    told: paragraphs above its pictures. names: what to call its pictures, by id. shown: results that are opened at
-    once, by name; none: all.
+    told: paragraphs above its pictures. names: of its pictures, by id. shown: names of the results that are shown
+    unfolded; None shows all.
     """
 
     job_id: str
@@ -31,9 +31,9 @@ class Chapter:
 
 
 def write_report(client: Client, folder: Path, title: str | None, chapters: Sequence[Chapter]) -> list[Path]:
-    """Save each job's results and write ``index.html`` over them; several jobs each in a folder of its own.
+    """Save each job's results and write ``index.html``. Several jobs are saved in a folder each.
 
-    title: of the page; by default what the first job does. Returns the files written, the page last.
+    title: of the page; by default the first job's analysis. Returns the files written, the page last.
     """
     analyses = {analysis["name"]: analysis for analysis in client.analyses()}
     written: list[Path] = []
@@ -44,7 +44,7 @@ def write_report(client: Client, folder: Path, title: str | None, chapters: Sequ
         numbered = {image: f"image-{place}" for place, image in enumerate(job.images, start=1)}
         names = {**numbered, **chapter.names}
         below = f"{number}-{job.analysis}/" if len(chapters) > 1 else ""
-        found = client.results(job.id)  # once: while the job runs there are others at each look
+        found = client.results(job.id)  # read once, since a running job has more each time
         results = Results(metrics=found.metrics, artifacts=[one for one in found.artifacts if not one.preview])
         stems = file_stems(results.artifacts, job, names)
         written += _save(client, results, folder / below, names, stems)
@@ -62,7 +62,7 @@ def write_report(client: Client, folder: Path, title: str | None, chapters: Sequ
 def _save(
     client: Client, results: Results, folder: Path, names: Mapping[str, str], stems: Mapping[str, str]
 ) -> list[Path]:
-    """Write every result in every format it has, its overlay, and the numbers; a few are fetched at once."""
+    """Write every result in every format, its overlay, and the numbers; several files are downloaded at a time."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def fetch(file: tuple[str, Artifact, str, dict[str, int]]) -> Path:
@@ -77,7 +77,7 @@ def _save(
         for name, (form, options) in file_names(artifact, stems[artifact.id]).items()
     ]
     with ThreadPoolExecutor(_FETCHED_AT_ONCE) as pool:
-        written = list(pool.map(fetch, files))  # the first error ends it, and what is not begun is not fetched
+        written = list(pool.map(fetch, files))  # on the first error, downloads that have not begun are cancelled
     metrics = [{**metric.model_dump(), "image": names.get(metric.image or "")} for metric in results.metrics]
     (folder / METRICS).write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
     return [*written, folder / METRICS]
@@ -91,7 +91,7 @@ def _told(
     names: Mapping[str, str],
     stems: Mapping[str, str],
 ) -> dict[str, Any]:
-    """A chapter as the template wants it."""
+    """A chapter in the form that the template needs."""
     titles = {spec["name"]: spec for spec in [*analysis["results"], *analysis["metrics"]]}
     order = {name: place for place, name in enumerate(titles)}
     groups: dict[str, list[dict[str, Any]]] = {}
@@ -143,6 +143,6 @@ def _number(metric: Metric, titles: Mapping[str, dict[str, Any]], names: Mapping
 
 
 def _seconds(job: Job) -> str:
-    """How long the job ran."""
+    """The time that the job ran, in seconds."""
     start, end = job.started_at, job.finished_at
     return f"{(end - start).total_seconds():.1f} s" if isinstance(start, datetime) and isinstance(end, datetime) else ""

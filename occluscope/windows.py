@@ -1,4 +1,4 @@
-"""Where the occluding window stands: the grid of its positions over a picture."""
+"""The grid of an occluding window's positions over a picture."""
 
 import math
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ class WindowGrid:
 
     window: (height, width), pixels.
     origins_y, origins_x: the top and left pixel of each row and column of positions: 0, s, 2s, … and a last
-    one flush with the far edge where the steps do not land there.
+    one at the far edge, if the steps do not end there.
     """
 
     window: Size
@@ -25,7 +25,7 @@ class WindowGrid:
 
     @classmethod
     def over(cls, size: Size, window: Size, stride: Size) -> "WindowGrid":
-        """Lay the grid over a picture of `size`.
+        """The grid over a picture of `size`.
 
         Raises
         ------
@@ -40,7 +40,7 @@ class WindowGrid:
 
     @classmethod
     def within(cls, box: Box, window: Size, stride: Size) -> "WindowGrid":
-        """Lay the grid over a part of a picture.
+        """The grid over a part of a picture.
 
         Raises
         ------
@@ -65,11 +65,11 @@ class WindowGrid:
         return np.stack([y.ravel(), x.ravel()], axis=1)
 
     def tiles(self, most: int) -> Iterator[tuple["WindowGrid", np.ndarray]]:
-        """Parts of the grid, each the crossing of some rows with some columns, of at most so many windows each.
+        """Split the grid into parts of at most `most` windows, each of some rows and some columns.
 
-        Rows (and columns) equally far from the nearest edge come together, the innermost first: a change near an
-        edge spreads less, so that what one part's windows change is of about one size.
-        Yields each part as a grid, and its windows' places in this one: int64 [windows], row by row of the part.
+        Rows (and columns) with the same distance to the nearest edge come together, the innermost first. A change near
+        an edge spreads less, so the changes of the windows of one part have about the same size.
+        Yields each part as a grid, and its windows' positions in this grid: int64 [windows], row by row of the part.
         """
         columns = min(len(self.origins_x), max(math.isqrt(most), most // len(self.origins_y)))
         rows = min(len(self.origins_y), max(most // columns, 1))
@@ -87,24 +87,24 @@ class WindowGrid:
         )
 
     def mean_per_pixel(self, values: np.ndarray, size: Size) -> np.ndarray:
-        """Spread one value a window over the pixels that each covers, and average.
+        """For each pixel the mean of the values of all windows that cover it.
 
-        values: [rows, columns], one a position; size: the picture's (height, width).
-        Returns float64 [height, width]: at each pixel the mean value of the windows covering it, NaN where a
-        stride larger than the window leaves a pixel uncovered. Sums of rectangles by a 2-D difference array.
+        values: [rows, columns], one for each position. size: the picture's (height, width).
+        Returns float64 [height, width], NaN for pixels that no window covers, as the stride may be larger than the
+        window. Computed with a 2-D difference array.
         """
         mean: np.ndarray = _spread(self, values, size) / _covering(self, size)
         return mean
 
 
 def count_positions(length: int, window: int, stride: int) -> int:
-    """Number of positions along one axis, without making them."""
+    """Number of positions along one axis, without computing them."""
     steps, rest = divmod(length - window, stride)
     return steps + 1 + (rest > 0)
 
 
 def _parts_by_depth(origins: tuple[int, ...], most: int) -> list[np.ndarray]:
-    """Places of at most `most` origins each, in rising order, those of the innermost first."""
+    """Indices of the origins in parts of at most `most`, ascending in each part, the innermost part first."""
     places = np.asarray(origins)
     depth = np.minimum(places - places[0], places[-1] - places)
     inwards = np.argsort(-depth, kind="stable")
@@ -136,6 +136,6 @@ def _spread(grid: WindowGrid, values: np.ndarray, size: Size) -> np.ndarray:
 
 
 def _covering(grid: WindowGrid, size: Size) -> np.ndarray:
-    """How many windows cover each pixel, NaN for none: whole numbers, so the sums are exact."""
+    """How many windows cover each pixel, NaN for 0; sums of whole numbers are exact."""
     counts = _spread(grid, np.ones(grid.shape), size)
     return np.where(counts > 0, counts, np.nan)

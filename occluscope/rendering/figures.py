@@ -1,4 +1,4 @@
-"""Results alone, as figures with axes, numbers and a title."""
+"""Results as figures with axes, numbers and a title, without the original picture."""
 
 from typing import Final
 
@@ -16,10 +16,10 @@ from occluscope.results import ClassMap, Curves, GridGeometry, Heatmap, Matrix, 
 
 _WIDTH: Final = 6.4  # inches at `_DPI`
 _DPI: Final = 100
-_LEVEL_LABELS: Final = 6  # more names below an axis stand slanted
-MAX_TABLE_ROWS: Final = 200  # of a table that are drawn; all of them are in its JSON and CSV
-_LEGEND_LETTERS: Final = 40  # of a name for which a figure of curves grows wider
-_LETTERS_WIDE: Final = 0.075  # inches a letter takes in a legend or a table
+_LEVEL_LABELS: Final = 6  # if an axis has more names, they are rotated
+MAX_TABLE_ROWS: Final = 200  # rows of a table that are drawn; JSON and CSV have all
+_LEGEND_LETTERS: Final = 40  # characters of a name above which a figure of curves is wider
+_LETTERS_WIDE: Final = 0.075  # inches of a letter in a legend or a table
 
 
 def heatmap_figure(heatmap: Heatmap, title: str, colormap: str | None = None) -> Figure:
@@ -33,7 +33,7 @@ def heatmap_figure(heatmap: Heatmap, title: str, colormap: str | None = None) ->
 
 
 def class_map_figure(class_map: ClassMap, title: str, colormap: str | None = None) -> Figure:
-    """A class map on the pixels of the model's input, with a legend from the most frequent class on."""
+    """A class map on the pixels of the model's input, with a legend that begins with the most frequent class."""
     colours = colours_of_classes(class_map, colormap)
     longest = max(len(label) for label, _ in colours.legend)
     figure, axes = _canvas(class_map.geometry, title, width=_WIDTH + _LETTERS_WIDE * max(longest - 12, 0))
@@ -65,7 +65,7 @@ def curves_figure(curves: Curves, title: str) -> Figure:
             _draw_series(axes, curves, series, 0.16 * (number - (len(together) - 1) / 2))
         axes.set_ylabel(unit or "")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))  # over no curve
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1.01, 0.5))  # not over a curve
     if curves.labels:
         panels[-1].set_xticks(curves.axis, curves.labels, rotation=30 if len(curves.labels) > _LEVEL_LABELS else 0)
         panels[-1].set_xlim(-0.6, len(curves.labels) - 0.4)
@@ -75,7 +75,7 @@ def curves_figure(curves: Curves, title: str) -> Figure:
 
 
 def _draw_series(axes: Axes, curves: Curves, series: Series, beside: float) -> None:
-    """A line with its band; where the points have names, a mark each with its bar, `beside` the others' marks."""
+    """A line with its band. If points have names: a mark with a bar each, shifted by `beside` from other series."""
     low, high = series.low, series.high
     if curves.labels:
         bars = None if low is None or high is None else np.abs(np.stack([low, high]) - series.values)
@@ -89,18 +89,18 @@ def _draw_series(axes: Axes, curves: Curves, series: Series, beside: float) -> N
 
 
 def legend_name(name: str) -> str:
-    """Matplotlib keeps names that begin with an underscore, as layers' may, out of legends."""
+    """A name for the legend. Matplotlib would leave out names that begin with an underscore, as layers' may."""
     return f" {name}" if name.startswith("_") else name
 
 
 def _strip_height(strip: Strip) -> float:
-    """Inches, when the pictures stand side by side over the width of the figure."""
+    """Height in inches of the pictures side by side over the width of the figure."""
     _, height, width, _ = strip.pictures.shape
     return float(_WIDTH * 0.87 / len(strip.places) * height / width + 0.2)
 
 
 def _draw_strip(axes: Axes, curves: Curves, strip: Strip) -> None:
-    """The pictures side by side, each over its place's number."""
+    """The pictures side by side, each above its value on the axis."""
     axes.imshow(np.concatenate(list(strip.pictures), axis=1), aspect="equal")
     width = strip.pictures.shape[2]
     unit = {None: "", "°": "°", "×": "×"}.get(curves.axis_unit, f" {curves.axis_unit}")
@@ -113,7 +113,7 @@ def _draw_strip(axes: Axes, curves: Curves, strip: Strip) -> None:
 
 
 def matrix_figure(matrix: Matrix, title: str, colormap: str | None = None) -> Figure:
-    """Numbers as colours, a strip for each row; where rows have different lengths, each over the whole width."""
+    """Numbers as colours, one strip for each row. Rows of different lengths all have the whole width."""
     rows = [values[np.isfinite(values)] for values in matrix.values]
     ragged = len({len(row) for row in rows}) > 1
     figure = Figure(figsize=(_WIDTH * 1.25, 1.5 + 0.45 * len(rows)), dpi=_DPI, layout="constrained")
@@ -133,7 +133,7 @@ def matrix_figure(matrix: Matrix, title: str, colormap: str | None = None) -> Fi
 
 
 def table_figure(table: Table, title: str) -> Figure:
-    """A table as a picture, numbers to three significant digits; of a long one the first rows."""
+    """A table as a picture, with numbers to three significant digits; only the first rows of a long table."""
     header = [column.name for column in table.columns]
     texts = [[_text(cell) for cell in row] for row in table.rows[:MAX_TABLE_ROWS]]
     caption = title or table.caption
@@ -165,7 +165,7 @@ def table_figure(table: Table, title: str) -> Figure:
 
 
 def rasterise(figure: Figure) -> Image.Image:
-    """Draw a figure's pixels: RGB."""
+    """Draw a figure as an RGB picture."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()  # type: ignore[no-untyped-call]
     pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Maps laid over the original picture, pixel for pixel, with a colour bar or legend beside it."""
+"""Maps drawn over the original picture, with a colour bar or a legend beside it."""
 
 import textwrap
 from typing import Final
@@ -13,12 +13,12 @@ from occluscope.rendering.figures import legend_name, rasterise
 from occluscope.rendering.scale import colours_of_classes, scale_of_numbers
 from occluscope.results import ClassMap, GridGeometry, Heatmap
 
-_MARGIN_DPI_HEIGHT: Final = 480  # a margin this high is drawn at 100 dpi; higher ones in proportion
-_LEAST_MARGIN_HEIGHT: Final = 200  # pixels; below it a colour bar's numbers would run into each other
-_CAPTION_LETTERS: Final = 40  # in a line beside a colour bar
+_MARGIN_DPI_HEIGHT: Final = 480  # pixels; a margin of this height is drawn at 100 dpi, a higher one at more
+_LEAST_MARGIN_HEIGHT: Final = 200  # pixels; below it a colour bar's numbers would overlap
+_CAPTION_LETTERS: Final = 40  # characters of a line beside a colour bar
 _CAPTION_LINE_INCHES: Final = 0.18
-_BAND_PIXELS: Final = 2**19  # blended at a time
-_UNSEEN_DIMMING: Final = 0.45  # brightness of what the crop keeps from the model
+_BAND_PIXELS: Final = 2**19  # pixels that are blended at a time
+_UNSEEN_DIMMING: Final = 0.45  # brightness of the part outside the crop
 
 
 def overlay_heatmap(
@@ -29,11 +29,11 @@ def overlay_heatmap(
     alpha: float,
     colormap: str | None,
 ) -> Image.Image:
-    """Lay a heatmap over the original.
+    """Draw a heatmap over the original.
 
-    full_size: the original's width and height, also where it comes reduced.
-    longer: pixels of the drawn picture's longer side. alpha: opacity of the map; where signs differ, of its extremes.
-    What the model was not shown is dimmed; cells without a value stay clear.
+    full_size: the original's width and height, also if `picture` is reduced.
+    longer: pixels of the drawn picture's longer side. alpha: opacity of the map; if values have both signs, of the most
+    extreme ones. The part of the picture outside the model's input is dimmed. Cells without a value are transparent.
     """
     scale = scale_of_numbers(heatmap.values, colormap)
     picture = _blend(original, full_size, longer, heatmap.geometry, scale.overlay_rgba(heatmap.values), alpha)
@@ -54,7 +54,7 @@ def overlay_class_map(
     alpha: float,
     colormap: str | None,
 ) -> Image.Image:
-    """Lay a class map over the original, with a legend; otherwise as `overlay_heatmap`."""
+    """Draw a class map over the original, with a legend; otherwise as `overlay_heatmap`."""
     colours = colours_of_classes(class_map, colormap)
     picture = _blend(original, full_size, longer, class_map.geometry, colours.scale.rgba(colours.ranks), alpha)
     longest = max(len(label) for label, _ in colours.legend)
@@ -72,7 +72,7 @@ def _blend(
     rgba: np.ndarray,
     alpha: float,
 ) -> Image.Image:
-    """Blend cells [rows, columns, 4] over the picture; each picture pixel takes the colour of its cell."""
+    """Blend the colours of cells, [rows, columns, 4], over the picture; each pixel gets the colour of its cell."""
     full_width, full_height = full_size
     factor = longer / max(full_size)
     size = (max(round(full_width * factor), 1), max(round(full_height * factor), 1))
@@ -88,7 +88,7 @@ def _blend(
     seen_rows, seen_columns = (y >= 0) & (y < height), (x >= 0) & (x < width)
     whole = Image.new("RGB", picture.size)
     band = max(_BAND_PIXELS // picture.width, 1)
-    for top in range(0, picture.height, band):  # a large picture's numbers at once would take gigabytes
+    for top in range(0, picture.height, band):  # by bands: all pixels of a large picture would take gigabytes
         some = slice(top, min(top + band, picture.height))
         pixels = np.asarray(picture.crop((0, some.start, picture.width, some.stop)), dtype=np.float32) / 255
         cells = np.ix_(rows[some], columns)
@@ -100,13 +100,13 @@ def _blend(
 
 
 def _input_coordinate(drawn: int, original: int, near: float, far: float, length: int) -> np.ndarray:
-    """For each drawn pixel's centre its place along one axis of the model's input, pixels."""
+    """The position of each drawn pixel's centre along one axis of the model's input, pixels."""
     on_original = (np.arange(drawn) + 0.5) * original / drawn
     return (on_original - near) / (far - near) * length
 
 
 def _cell_of(places: np.ndarray, edges: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index of the cell each place falls into, and whether it falls into one at all."""
+    """Index of the cell at each position, and whether there is a cell."""
     index = np.searchsorted(edges, places, side="right") - 1
     return index.clip(0, len(edges) - 2), (index >= 0) & (index <= len(edges) - 2)
 

@@ -1,4 +1,4 @@
-"""The one way from a result to a PNG."""
+"""Draws any result as a PNG."""
 
 import io
 import math
@@ -21,20 +21,20 @@ from occluscope.rendering.figures import (
 from occluscope.rendering.overlay import overlay_class_map, overlay_heatmap
 from occluscope.results import ClassMap, Curves, Heatmap, Matrix, Result, RgbImage, Table
 
-MAX_SIDE: Final = 4096  # pixels; an overlay's picture is drawn smaller beyond this
-MAX_PIXELS: Final = MAX_SIDE**2  # width × height; a figure is drawn smaller beyond this
-MAX_SIDE_OF_FIGURE: Final = 2**15  # pixels; matplotlib draws none of 2¹⁶ and more
-_drawing = threading.Lock()  # matplotlib's text layout is not safe to use from two threads at once
+MAX_SIDE: Final = 4096  # pixels; a larger overlay is drawn at this size
+MAX_PIXELS: Final = MAX_SIDE**2  # width × height; a larger figure is drawn smaller
+MAX_SIDE_OF_FIGURE: Final = 2**15  # pixels; matplotlib draws no figure of 2¹⁶ or more
+_drawing = threading.Lock()  # matplotlib's text layout is not thread-safe
 
 
 @dataclass(frozen=True)
 class DrawingOptions:
     """How to draw.
 
-    overlay: on the original picture instead of alone. alpha: the map's opacity there, 0–1.
-    colormap: a name in `COLORMAPS`; none chooses by the values.
-    size: longer side of the picture in an overlay (none: the original's own), or width of a figure; pixels.
-    Pictures are drawn smaller where they would have more than `MAX_PIXELS`.
+    overlay: draw over the original picture. alpha: the map's opacity in an overlay, 0–1.
+    colormap: a name in `COLORMAPS`; None chooses by the values.
+    size: longer side of the picture in an overlay (None: as the original), or width of a figure; pixels.
+    A picture that would have more than `MAX_PIXELS` is drawn smaller.
     """
 
     overlay: bool = False
@@ -52,17 +52,17 @@ def render_png(
 ) -> bytes:
     """Draw a result.
 
-    title: written over a figure. original: the upright RGB picture that an overlay is laid on.
-    full_size: its width and height where `original` is it reduced, as `occluscope.pictures.decode` does.
+    title: above a figure. original: the upright RGB picture below an overlay.
+    full_size: width and height of the picture, if `original` was reduced by `occluscope.pictures.decode`.
 
     Raises
     ------
     ValueError
-        An overlay is asked of a kind that lies on no picture, or without the original.
+        An overlay is requested without the original, or of a kind of result that is not on a picture.
     """
     if isinstance(result, RgbImage) and not options.overlay:
         return _encoded(_scaled(Image.fromarray(result.rgb), options.size))
-    with _drawing, mpl.rc_context({"text.parse_math": False, "text.usetex": False}):  # names are no formulas
+    with _drawing, mpl.rc_context({"text.parse_math": False, "text.usetex": False}):  # names are not formulas
         if options.overlay:
             picture = _overlay(result, options, original, full_size)
         else:
@@ -77,7 +77,7 @@ def _encoded(picture: Image.Image) -> bytes:
 
 
 def _scaled(picture: Image.Image, width: int | None) -> Image.Image:
-    """Of another width, if one is wanted."""
+    """The picture with the requested width, if there is one."""
     if width is None:
         return picture
     return picture.resize((width, max(round(picture.height * width / picture.width), 1)), Image.Resampling.LANCZOS)

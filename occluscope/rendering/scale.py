@@ -1,4 +1,4 @@
-"""From numbers to colours: which colour map, over which range."""
+"""From numbers to colours: the colour map and its range."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -14,7 +14,7 @@ COLORMAPS: Final = tuple(sorted(name for name in mpl.colormaps if not name.endsw
 )
 Rgba = tuple[float, float, float, float]  # red, green, blue, opacity; 0–1
 _SEQUENTIAL: Final = "inferno"
-_DIVERGING: Final = "RdBu_r"  # red for what supports, blue for what speaks against, white for nothing
+_DIVERGING: Final = "RdBu_r"  # red: supports the prediction; blue: speaks against it; white: no effect
 _CATEGORICAL: Final = "tab10"
 _OTHER_CLASSES: Final = "lightgrey"
 
@@ -28,13 +28,13 @@ class Scale:
     diverging: bool = False
 
     def rgba(self, values: np.ndarray) -> np.ndarray:
-        """float64 [..., 4] in 0–1; wholly transparent where the value is NaN."""
+        """Colours and opacity: float64 [..., 4] in 0–1; NaN is fully transparent."""
         return np.asarray(self.colormap(self.norm(np.ma.masked_invalid(values))))
 
     def overlay_rgba(self, values: np.ndarray) -> np.ndarray:
-        """As `rgba`, but where the scale diverges the nearer a value is to zero the clearer it lies on a picture.
+        """As `rgba`, but on a diverging scale values near zero are more transparent.
 
-        Opacity grows with the root of the distance from zero, so that small values are still seen.
+        Opacity grows with the square root of the absolute value, so that small values stay visible.
         """
         rgba = self.rgba(values)
         if self.diverging:
@@ -44,9 +44,9 @@ class Scale:
 
 
 def scale_of_numbers(values: np.ndarray, colormap: str | None = None) -> Scale:
-    """Diverging around zero where any value is negative, else sequential over the range of the values.
+    """A diverging scale around zero if any value is negative, otherwise a sequential one over the range of the values.
 
-    colormap: a name in `COLORMAPS` to use instead; the range stays.
+    colormap: a name in `COLORMAPS` to use instead, over the same range.
     """
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
@@ -63,18 +63,18 @@ def scale_of_numbers(values: np.ndarray, colormap: str | None = None) -> Scale:
 
 @dataclass(frozen=True)
 class ClassColours:
-    """Colours of classes: one each for the most frequent, one for all others together.
+    """Colours of classes: one for each of the most frequent, and one for all others.
 
     legend: label and RGBA colour, the most frequent class first.
     """
 
     scale: Scale
-    ranks: np.ndarray  # [rows, columns], each cell's place in the legend
+    ranks: np.ndarray  # [rows, columns], each cell's position in the legend
     legend: list[tuple[str, Rgba]]
 
 
 def colours_of_classes(class_map: ClassMap, colormap: str | None = None) -> ClassColours:
-    """Give the most frequent classes a colour of their own, as many as the colour map tells apart."""
+    """One colour for each of the most frequent classes, as many as the colour map has."""
     palette = mpl.colormaps[colormap or _CATEGORICAL]
     order = class_map.by_frequency()
     own = min(len(order), 10)

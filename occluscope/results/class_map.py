@@ -47,6 +47,6 @@ class ClassMap(Result):
         return "\n".join(["y,x,class", *self.geometry.csv_rows(self.classes)]) + "\n"
 
     def by_frequency(self) -> list[int]:
-        """The class indices that occur, the most frequent first."""
+        """The class indices in the map, the most frequent first."""
         indices, counts = np.unique(self.classes, return_counts=True)
         return [int(index) for index in indices[np.argsort(-counts, kind="stable")]]

@@ -1,4 +1,4 @@
-"""The same result of several models, brought together: the difference of maps, the curves of all in one picture."""
+"""Compares the same result of several models: the difference of maps, the curves of all models in one picture."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,10 +15,10 @@ from occluscope.results.table import Cell, Column, Table
 
 
 def compare(results: Mapping[str, Result]) -> dict[str, Result]:
-    """Results of one name by model, at least two → comparisons by what they compare.
+    """Comparisons of the results of one name, by the models that they compare. results: by model, at least two.
 
-    Heatmaps: the first model's less each other's. Curves over the same axis: the series of all. Matrices: the rows of
-    all. Other kinds are compared by looking at them side by side.
+    Heatmaps: the first model's minus each other model's. Curves over the same axis: the series of all models. Matrices:
+    the rows of all models. Other kinds have no comparison.
     """
     models, kinds = list(results), {type(result) for result in results.values()}
     together = ", ".join(models)
@@ -37,9 +37,9 @@ def compare(results: Mapping[str, Result]) -> dict[str, Result]:
 
 
 def compare_metrics(metrics: Mapping[str, list[Metric]], names: Mapping[str, str]) -> Table | None:
-    """A row for each number that at least two models have; with two models their difference, the first less the other.
+    """A row for each number that at least two models have; for two models with the difference, first − other.
 
-    metrics: by model. names: what to call pictures, by id.
+    metrics: by model. names: of pictures, by id.
     """
     models = list(metrics)
     values = {model: {(one.name, one.variant, one.image): one for one in metrics[model]} for model in models}
@@ -64,7 +64,7 @@ def compare_metrics(metrics: Mapping[str, list[Metric]], names: Mapping[str, str
 
 
 def _difference(first: Heatmap, other: Heatmap, first_model: str, other_model: str) -> Heatmap:
-    """On the first one's cells; where the other's lie elsewhere on the picture, those under the cells' centres."""
+    """The difference on the first map's cells. If the other's cells lie elsewhere, those at the centres count."""
     values = other.values if first.geometry == other.geometry else _at_centres(other, first.geometry)
     caption = f"{first.caption} of {first_model} − {other.caption} of {other_model}"
     if first.caption == other.caption:
@@ -73,7 +73,7 @@ def _difference(first: Heatmap, other: Heatmap, first_model: str, other_model: s
 
 
 def _at_centres(heatmap: Heatmap, geometry: GridGeometry) -> np.ndarray:
-    """A map's values where another's cells have their centres; NaN where it has none: float32 [rows, columns]."""
+    """A map's values at the centres of another map's cells, NaN outside: float32 [rows, columns]."""
     places = []
     for axis, (near, far) in enumerate((("top", "bottom"), ("left", "right"))):
         edges = geometry.cell_edges()[axis]
@@ -94,7 +94,7 @@ def _at_centres(heatmap: Heatmap, geometry: GridGeometry) -> np.ndarray:
 
 
 def _all_series(curves: Mapping[str, Curves]) -> Curves:
-    """Without bands where there are several of one unit anyway: lines are what is compared."""
+    """The series of all models, without bands if several have one unit: lines are easier to compare."""
     first = next(iter(curves.values()))
     series = [
         replace(one, name=f"{model}: {one.name}", low=None, high=None)

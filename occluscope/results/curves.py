@@ -12,9 +12,9 @@ from occluscope.results.rows import as_csv
 
 @dataclass(frozen=True)
 class Series:
-    """One curve. values: float [points], NaN where nothing was measured; unit: what they count, none for bare numbers.
+    """One curve. values: float [points], NaN where nothing was measured. unit: of the values; None if they have none.
 
-    low, high: a band about the curve, as long as it; none without one.
+    low, high: a band around the curve, float [points]; None if there is no band.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Series:
     high: np.ndarray | None = None
 
     def rows(self) -> list[tuple[str, np.ndarray]]:
-        """The curve and its band, each with the name of its column."""
+        """The curve and its band as columns with names."""
         rows = [(self.name, self.values)]
         if self.low is not None and self.high is not None:
             rows += [(f"{self.name}, low", self.low), (f"{self.name}, high", self.high)]
@@ -33,7 +33,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Strip:
-    """Pictures of some places of an axis. places: on it, ascending. pictures: uint8 [places, height, width, 3]."""
+    """Pictures for points of an axis. places: the points, ascending. pictures: uint8 [places, height, width, 3]."""
 
     places: tuple[float, ...]
     pictures: np.ndarray
@@ -53,9 +53,9 @@ class Strip:
 class Curves(Result):
     """Series over one axis.
 
-    axis: float [points]; axis_name, axis_unit: what it counts. caption: what the curves show, in words.
-    labels: names of the points where the axis counts nothing; their places are 0, 1, 2, …
-    strip: what some places look like.
+    axis: float [points]. axis_name, axis_unit: its quantity. caption: what the curves show, in words.
+    labels: names of the points, if the axis has no quantity; the axis is then 0, 1, 2, …
+    strip: pictures for some points.
     """
 
     kind: ClassVar[str] = "curves"

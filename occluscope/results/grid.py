@@ -1,4 +1,4 @@
-"""Where the cells of a map lie: on the model's input, and through the frame on the original picture."""
+"""The geometry of a map: where its cells lie on the model's input and on the original picture."""
 
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -11,7 +11,7 @@ from occluscope.windows import Size, WindowGrid
 
 @dataclass(frozen=True)
 class GridGeometry:
-    """The windows behind a map's cells, the input they stood on, and the input's place on the original.
+    """The windows of a map's cells, the size of the model's input, and the input's rectangle on the original.
 
     grid: the windows; a map of single pixels has windows of 1 × 1.
     input_size: (height, width) of the model's input, pixels.
@@ -24,7 +24,7 @@ class GridGeometry:
 
     @classmethod
     def of_pixels(cls, input_size: Size, frame: Frame) -> Self:
-        """One cell a pixel of the input."""
+        """A geometry with one cell for each pixel of the input."""
         return cls(WindowGrid.over(input_size, (1, 1), (1, 1)), input_size, frame)
 
     def cell_edges(self) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +58,7 @@ class GridGeometry:
         )
 
     def csv_rows(self, values: np.ndarray) -> list[str]:
-        """One ``y,x,value`` a cell, the window's top left pixel first; nothing for a cell without a value."""
+        """One row ``y,x,value`` for each cell with a value; y, x: the top left pixel of the cell's window."""
         texts = values.astype(str)
         return [
             f"{y},{x},{'' if texts[row, column] == 'nan' else texts[row, column]}"

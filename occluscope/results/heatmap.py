@@ -16,8 +16,8 @@ class Heatmap(Result):
 
     values: float32 [rows, columns], NaN where nothing was measured.
     geometry: where the cells lie.
-    unit: what the numbers count (``probability``).
-    caption: the quantity in words, with the class it speaks of.
+    unit: of the values (``probability``).
+    caption: the quantity in words, with its class.
     """
 
     kind: ClassVar[str] = "heatmap"

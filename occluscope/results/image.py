@@ -52,5 +52,5 @@ def as_base64(rgb: np.ndarray) -> str:
 
 
 def from_base64(png: str) -> np.ndarray:
-    """Back from `as_base64`."""
+    """Rebuild pixels from `as_base64`."""
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(png))))

@@ -1,4 +1,4 @@
-"""What every kind of result can do, and how one is named."""
+"""The base of all kinds of results, and a result with its name."""
 
 import io
 from abc import ABC, abstractmethod
@@ -14,22 +14,22 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True)
 class Packed:
-    """A result as it is stored: small facts as JSON, numbers as one array (none for kinds that have no array)."""
+    """A result as it is stored: small facts as JSON, and the numbers as one array (None for kinds without an array)."""
 
     meta: Json
     array: np.ndarray | None = None
 
 
 class Result(ABC):
-    """One result of one unit, of one kind."""
+    """A result of a unit."""
 
     kind: ClassVar[str]
-    formats: ClassVar[tuple[str, ...]]  # downloads that this kind offers, the first is the default
-    on_picture: ClassVar[bool] = False  # whether it can be laid over its picture
+    formats: ClassVar[tuple[str, ...]]  # formats for download; the first is the default
+    on_picture: ClassVar[bool] = False  # whether it can be drawn over its picture
 
     @abstractmethod
     def pack(self) -> Packed:
-        """Split into what the store keeps."""
+        """The result in the form that is stored."""
 
     @classmethod
     @abstractmethod
@@ -38,7 +38,7 @@ class Result(ABC):
 
     @abstractmethod
     def to_json(self) -> Json:
-        """The whole result, numbers included; NaN (nothing measured there) as null."""
+        """The whole result with its numbers; NaN (nothing was measured) becomes null."""
 
     @abstractmethod
     def to_csv(self) -> str:
@@ -56,10 +56,10 @@ class Result(ABC):
 
 @dataclass(frozen=True)
 class NamedResult:
-    """A result under the name its analysis gave it.
+    """A result with the name that its analysis gives it.
 
-    image: the id of the picture it belongs to, if to one.
-    variant: which of several of this name.
+    image: the id of its picture; None for a result of several pictures.
+    variant: distinguishes several results of one name.
     """
 
     name: str
@@ -70,7 +70,7 @@ class NamedResult:
 
 @dataclass(frozen=True)
 class Metric:
-    """One number. unit: ``probability``, ``px``, ``s``, … or none where it has no unit; the rest as `NamedResult`."""
+    """One number. unit: ``probability``, ``px``, ``s``, …; None if it has none. image, variant: as for `NamedResult`."""
 
     name: str
     value: float
@@ -80,7 +80,7 @@ class Metric:
 
 
 def shortest(values: np.ndarray) -> list[list[Any]]:
-    """Nested lists whose decimals are the shortest that give the same float32 back; NaN as None."""
+    """Nested lists of numbers with as few decimals as the float32 values need; NaN becomes None."""
     shortest = values.astype(str).astype(object)
     flat = [None if text == "nan" else float(text) for text in shortest.ravel()]
     columns = values.shape[1]

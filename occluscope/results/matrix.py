@@ -13,8 +13,8 @@ from occluscope.results.rows import as_csv
 class Matrix(Result):
     """A number for every row and column.
 
-    values: float32 [rows, columns], NaN behind the last of a shorter row. rows: their names. columns: what they count.
-    unit: what the numbers count, none for bare ones. caption: the quantity in words.
+    values: float32 [rows, columns]; a shorter row is filled up with NaN. rows: names. columns: the columns' quantity.
+    unit: of the values; None if they have none. caption: the quantity in words.
     """
 
     kind: ClassVar[str] = "matrix"
@@ -40,6 +40,6 @@ class Matrix(Result):
         return {"kind": self.kind, **self.pack().meta, "values": shortest(self.values)}
 
     def to_csv(self) -> str:
-        """One line a row."""
+        """One line for each row."""
         rows = zip(self.rows, shortest(self.values), strict=True)
         return as_csv(["row", *range(self.values.shape[1])], ([name, *values] for name, values in rows))

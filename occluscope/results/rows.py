@@ -1,17 +1,17 @@
-"""Rows as CSV that a spreadsheet opens without running anything."""
+"""Rows as CSV that is safe to open in a spreadsheet."""
 
 import csv
 import io
 from collections.abc import Iterable
 from typing import Any, Final
 
-_FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\n")  # a cell that begins so may be run as a formula
+_FORMULA_SIGNS: Final = ("=", "+", "-", "@", "\t", "\n")  # a spreadsheet may run a cell that begins so as a formula
 
 
 def as_csv(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
-    """A header line and a line for each row; none and NaN are empty cells.
+    """A header line and a line for each row; None and NaN become empty cells.
 
-    Text that a spreadsheet would take for a formula gets an apostrophe before it; numbers keep their minus.
+    Text that a spreadsheet would run as a formula gets an apostrophe at its start; numbers keep their minus sign.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
@@ -22,6 +22,6 @@ def as_csv(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        line = value.replace("\r\n", "\n").replace("\r", "\n")  # the writer puts no quotes about a lone return
+        line = value.replace("\r\n", "\n").replace("\r", "\n")  # the writer does not quote a single carriage return
         return f"'{line}" if line.startswith(_FORMULA_SIGNS) else line
     return "" if value is None or value != value else value  # noqa: PLR0124 - NaN alone differs from itself

@@ -11,7 +11,7 @@ Cell = str | int | float | None
 
 @dataclass(frozen=True)
 class Column:
-    """One column. type: of its cells; unit: what its numbers count, none for text or bare numbers."""
+    """One column. type: of its cells. unit: of its numbers; None for text and for numbers without a unit."""
 
     name: str
     type: Literal["text", "integer", "number"]
