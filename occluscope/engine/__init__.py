@@ -1,1 +1,1 @@
-"""How a model is run on very many occluded copies of one picture."""
+"""Runs a model on very many occluded copies of one picture."""

@@ -1,8 +1,8 @@
-"""An approximate map from some of its windows: which to run next, what the others would give, and how far off that is.
+"""An approximate map from some of its windows: which windows to run next, interpolation of the others, and the error.
 
-Coarse to fine: every fourth row and column first, then the windows farthest from those run, sooner where the map is
-steep. The others are interpolated by a thin-plate spline (Duchon 1977) through those run. The error is measured, not
-modelled: every new window was predicted before it was run.
+Windows are run from coarse to fine: first every fourth row and column, then those farthest from the windows run before,
+earlier where the map is steep. The others are interpolated by a thin-plate spline (Duchon 1977) through those that were
+run. The error is measured: each new window is predicted before it is run.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,21 +15,21 @@ from scipy.ndimage import uniform_filter
 
 from occluscope.engine.farthest import farthest
 
-_CONTROLS: Final = 12  # windows that are run with and without the margin
+_CONTROLS: Final = 12  # windows that are run with and without the margin, to measure the margin's error
 _COARSE: Final = 4  # every fourth row and column is run first
-_BATCHES: Final = 13  # refinements that the whole grid would take; each is a look at the error
+_BATCHES: Final = 13  # refinements in which the whole grid would be run; the error is measured after each
 _SLOPES: Final = 5  # rows and columns over which steepness is averaged
-_GLOBAL_SPLINE: Final = 1000  # windows; with more, a spline goes through each place's neighbours only
+_GLOBAL_SPLINE: Final = 1000  # windows; with more, only neighbours are used for each position
 _NEIGHBOURS: Final = 24
-_INTERPOLATED: Final = 4096  # windows between two ticks: a second at most
+_INTERPOLATED: Final = 4096  # windows between two calls of `tick`: a second at most
 
 
 @dataclass(frozen=True)
 class Approximation:
-    """A map as far as it is known.
+    """A map with some windows run and the others interpolated.
 
-    values: float64 [positions, maps]. was_run: bool [positions]; the other windows are interpolated.
-    error: estimated root mean square error of each map, float64 [maps]; infinite while nothing is known of it.
+    values: float64 [positions, maps]. was_run: bool [positions].
+    error: estimated root mean square error of each map, float64 [maps]; infinite before it can be estimated.
     """
 
     values: np.ndarray
@@ -45,10 +45,10 @@ def approximate(
 ) -> Iterator[Approximation]:
     """Run windows coarse to fine until every map's estimated error is at most `tolerance` of its range.
 
-    run: takes windows' positions, int64 [windows], and whether they are to be exact; gives float64 [windows, maps].
-    shape: rows and columns of positions. tick: called at least every second or so while no window is run, and may
-    raise to end it. Yields the map after each refinement; the last is the result.
-    Where cutting changes at the margin alone costs over half the tolerance, the windows after that are run exactly.
+    run: called with positions of windows, int64 [windows], and whether to run them exactly; returns float64 [windows,
+    maps]. shape: rows and columns of positions. tick: called about every second while no window is run; it may raise to
+    end the work. Yields the map after each refinement; the last is the result.
+    If the error of the margin alone is over half the tolerance, the windows after that are run exactly.
     """
     coarse = coarse_windows(shape)
     values = run(coarse, False)
@@ -60,7 +60,7 @@ def approximate(
     refinement.add(coarse, values)
     while True:
         estimate = refinement.estimate()
-        allowed = tolerance * np.ptp(estimate, axis=0)  # NaN, which no error is within, where the map is not finite
+        allowed = tolerance * np.ptp(estimate, axis=0)  # NaN if the map is not finite: no error is at most NaN
         error = np.hypot(refinement.error(), cut)
         yield Approximation(estimate, refinement.was_run.copy(), error)
         positions = refinement.next_windows()
@@ -71,11 +71,11 @@ def approximate(
 
 @dataclass
 class Refinement:
-    """A map on its way from coarse to fine.
+    """Refines a map from coarse to fine.
 
-    shape: rows and columns of window positions. tick: called now and then by what takes long.
-    values: float64 [positions, maps], NaN where not run. was_run: bool [positions].
-    Where a window gave no finite number nothing can be interpolated: all windows left are run next.
+    shape: rows and columns of window positions. tick: called regularly during long computations.
+    values: float64 [positions, maps], NaN for windows that were not run. was_run: bool [positions].
+    If a window's value is not finite, nothing can be interpolated, and all remaining windows are run next.
     """
 
     shape: tuple[int, int]
@@ -94,11 +94,11 @@ class Refinement:
 
     @property
     def finite(self) -> bool:
-        """Whether all windows run gave finite numbers."""
+        """Whether the values of all windows that were run are finite."""
         return bool(np.isfinite(self.values[self.was_run]).all())
 
     def next_windows(self) -> np.ndarray:
-        """Which windows to run after the coarse ones: int64 [windows], none when all were run."""
+        """The windows to run after the coarse ones: int64 [windows], empty if all were run."""
         done = self.was_run
         if done.all() or not self.finite:
             return np.flatnonzero(~done)
@@ -107,7 +107,7 @@ class Refinement:
         return farthest(done.reshape(self.shape), weight.reshape(self.shape), count, self.tick)
 
     def add(self, positions: np.ndarray, values: np.ndarray) -> None:
-        """Take over what was run. values: [windows, maps]."""
+        """Add the values of windows that were run. values: [windows, maps]."""
         if self.was_run.any() and self.finite:
             self._surprises.append(self.estimate()[positions] - values)
         self.values[positions] = values
@@ -115,7 +115,7 @@ class Refinement:
         self._estimate = None
 
     def estimate(self) -> np.ndarray:
-        """The map so far, interpolated where no window was run: float64 [positions, maps]."""
+        """The map, interpolated for windows that were not run: float64 [positions, maps]."""
         if self._estimate is None:
             done = self.was_run
             self._estimate = self.values.copy()
@@ -134,11 +134,11 @@ class Refinement:
         return self._estimate
 
     def error(self) -> np.ndarray:
-        """Estimated root mean square error: float64 [maps], infinite before the first refinement or of no finite map.
+        """Estimated root mean square error: float64 [maps]; infinite before the first refinement or if not finite.
 
-        That by which the two latest refinements missed the windows they were about to run, over the share of
-        windows not run. Those lay farther from the windows run before them than the windows left now do, so it tends
-        to be too large.
+        It comes from the errors of prediction of the windows in the two latest refinements, spread over the windows
+        that were not run. Those windows were farther from earlier ones than the remaining windows are now, so the
+        estimate tends to be too large.
         """
         left = float((~self.was_run).mean())
         if left == 0:
@@ -149,27 +149,27 @@ class Refinement:
         return np.asarray(np.sqrt(left * np.mean(missed**2, axis=0)))
 
     def _steepness(self) -> np.ndarray:
-        """How fast the maps change about each window, 0 … 1 with 0.5 at their mean: float64 [positions]."""
+        """How fast the maps change around each window, 0 … 1 with 0.5 at the mean: float64 [positions]."""
         slopes = np.zeros(self.shape)
         for one in self.estimate().T.reshape(self.maps, *self.shape):
             gradients = [np.gradient(one, axis=axis) for axis in (0, 1) if self.shape[axis] > 1]
             squares = uniform_filter(sum(gradient**2 for gradient in gradients), _SLOPES)
-            slope = np.sqrt(squares.clip(min=0))  # the filter's running sums leave less than nothing of a flat part
+            slope = np.sqrt(squares.clip(min=0))  # rounding of the filter's sums can be negative where the map is flat
             slopes += slope / (slope.mean() or 1.0)
         return np.asarray((slopes / (slopes + self.maps)).ravel())
 
 
 def coarse_windows(shape: tuple[int, int]) -> np.ndarray:
-    """The crossings of every fourth row and column, the last ones included: int64 [windows]."""
+    """The windows in every fourth row and column, and in the last ones: int64 [windows]."""
     rows, columns = (_coarse(length) for length in shape)
     return np.asarray((rows[:, None] * shape[1] + columns).ravel())
 
 
 def _coarse(length: int) -> np.ndarray:
-    """Every fourth place, and the last."""
+    """Every fourth position, and the last."""
     return np.unique(np.append(np.arange(0, length, _COARSE), length - 1))
 
 
 def _degree(places: np.ndarray) -> int:
-    """Of the spline's polynomial: a plane, or a constant where all windows lie in one row or column."""
+    """Degree of the spline's polynomial: a plane, or a constant if all windows are in one row or column."""
     return 1 if len(places) > 3 and np.ptp(places, axis=0).min() > 0 else 0

@@ -1,4 +1,4 @@
-"""Holding a followed network against the model itself, window by window, before its numbers are believed."""
+"""Compares a followed network with the model itself, window by window, before its numbers are used."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,32 +15,32 @@ from occluscope.engine.mutation import UntraceableError
 from occluscope.engine.preserving import private_copy
 from occluscope.windows import WindowGrid
 
-# What rounding may make of the largest output. Far over what it does, far under what a misread operation does.
+# Rounding may change outputs by this share of the largest. It changes them far less, a misread operation far more.
 _ROUNDING: Final = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 6e-2, torch.float16: 1e-2}
-_EFFECT: Final = 0.01  # of what covering the windows changes of an output
-_PRECISE_ROUNDING: Final = 1e-12  # of the largest output, in float64: of an output that no window changes
-# Where rounding hides what windows change, more precise numbers decide.
+_EFFECT: Final = 0.01  # of the change of an output by covering windows
+_PRECISE_ROUNDING: Final = 1e-12  # of the largest output, in float64: for an output that no window changes
+# If rounding hides what windows change, the comparison is repeated in higher precision.
 _MORE_PRECISE: Final[dict[torch.dtype, tuple[torch.dtype, ...]]] = {
     torch.float32: (torch.float64,),
     torch.bfloat16: (torch.float32, torch.float64),
     torch.float16: (torch.float32, torch.float64),
 }
-_OWN_ROUNDING: Final = 10  # times the model's own error of rounding, measured against more precise numbers
-_COPY_BYTES: Final = 2 * 2**30  # most memory that the weights may take in more precise numbers
-_MIXED: Final = 0.1  # of what an output differs by between windows
-_SHARE: Final = 1e-3  # of an output's own value, by which it may differ on pictures that come later
-_GROWTH: Final = 100  # times the error of rounding that the check found of an output, on such pictures
-_USUAL: Final = 100  # times the median of a model's outputs: larger ones do not count for the others' rounding
-_PLACES: Final = (0, 4, 5, 8)  # of three by three windows: two corners, the middle, the right edge
+_OWN_ROUNDING: Final = 10  # times the model's own rounding error, measured against higher precision
+_COPY_BYTES: Final = 2 * 2**30  # most memory for the weights in higher precision
+_MIXED: Final = 0.1  # of an output's range over windows
+_SHARE: Final = 1e-3  # of an output's own value: its tolerance on later pictures
+_GROWTH: Final = 100  # times the rounding error that the check measured for an output: its tolerance on later pictures
+_USUAL: Final = 100  # times the median of a model's outputs: larger ones do not raise the others' tolerance
+_PLACES: Final = (0, 4, 5, 8)  # of three by three windows: two corners, the centre, the right edge
 
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What outputs may differ by: `share` of their largest value. own: how many a picture are the model's own.
+    """By how much outputs may differ: `share` of their largest value. own: number of the model's own outputs.
 
-    The others are sums of layers' channels, which may be of quite another size, and of which one may be the small
-    difference of large activations. rounding: float64 [own], the error of rounding that each of the model's own outputs
-    was found to have by itself; none: each is held to the largest value alone.
+    The other outputs are sums of layers' channels, which may be much larger or smaller, and may be small differences of
+    large activations. rounding: float64 [own], the measured rounding error of each of the model's own outputs; None if
+    each is compared with the largest value only.
     """
 
     share: float
@@ -48,7 +48,7 @@ class Tolerance:
     rounding: Tensor | None = None
 
     def holds(self, found: Tensor, expected: Tensor) -> bool:
-        """Whether outputs [windows, …] are as expected; what is not finite must be so in both."""
+        """Whether outputs [windows, …] are as expected. A value that is not finite must be equal in both."""
         if found.shape != expected.shape:
             return False
         if any(_error(*both) > self.share for both in zip(self.parts(found), self.parts(expected), strict=True)):
@@ -56,29 +56,29 @@ class Tolerance:
         return self.rounding is None or self._each_holds(found, expected, self.rounding)
 
     def _each_holds(self, found: Tensor, expected: Tensor, rounding: Tensor) -> bool:
-        """Whether each output by itself is as expected: a small one may stand beside a large one."""
+        """Whether each output is as expected, compared with its own size: small outputs may be next to large ones."""
         eps = torch.finfo(expected.dtype).eps
         found, expected = (self.parts(outputs)[0].double() for outputs in (found, expected))
         if rounding.numel() != expected.shape[1]:
-            return True  # a model whose number of outputs is not always the same
+            return True  # a model whose number of outputs varies
         sizes = expected.abs()
         some = sizes[expected.isfinite() & (sizes > 0)]
         if not some.numel():
             return True
-        # An output that is near zero because large terms cancel has the rounding of those terms, as the others have.
+        # An output near zero, where large terms cancel, has the rounding of these terms, as the others have.
         usual = min(float(some.max()), _USUAL * float(some.median()))
         allowed = torch.maximum(_SHARE * sizes, _GROWTH * rounding.to(expected.device)).clamp(min=10 * eps * usual)
         return bool(((found - expected).abs() <= allowed)[expected.isfinite()].all())
 
     def parts(self, outputs: Tensor) -> list[Tensor]:
-        """The outputs of each size apart: [windows, …]."""
+        """The model's own outputs and each layer's sums separately: [windows, …]."""
         outputs = outputs.reshape(len(outputs), -1)
         return [part for part in (outputs[:, : self.own], outputs[:, self.own :]) if part.numel()]
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A few windows run both ways. clear: the outputs without any; expected: by whole passes; found: followed."""
+    """Outputs of a few windows. clear: without a window. expected: by whole passes. found: by following."""
 
     clear: Tensor
     expected: Tensor
@@ -87,7 +87,7 @@ class _Run:
 
     @property
     def agrees(self) -> bool:
-        """Whether the outputs differ by rounding alone, and that is little beside what the windows change."""
+        """Whether the outputs differ by rounding only, and by far less than the windows change them."""
         if not Tolerance(_ROUNDING[self.expected.dtype], self.own).holds(self.found, self.expected):
             return False
         parts = Tolerance(0, self.own).parts
@@ -98,7 +98,7 @@ class _Run:
 
     @property
     def rounding(self) -> Tensor:
-        """By how much each of the model's own outputs differs, at least by its own last digit: float64 [own]."""
+        """Difference of each of the model's own outputs, at least its last digit: float64 [own]."""
         own = Tolerance(0, self.own).parts
         found, expected = own(self.found)[0].double(), own(self.expected)[0].double()
         last_digit = torch.finfo(self.expected.dtype).eps * expected.abs().nan_to_num(0, 0, 0).amax(0)
@@ -106,9 +106,9 @@ class _Run:
 
 
 def _columns_agree(clear: Tensor, expected: Tensor, found: Tensor) -> bool:
-    """Whether each output by itself differs by little beside what the windows change of it.
+    """Whether each output differs by far less than the windows change it.
 
-    A small output may stand beside a large one, and be wrong by far less than that one's rounding.
+    A small output may be wrong by far less than the rounding of a large one next to it.
     """
     finite = (expected.isfinite() & clear.isfinite()).all(0)
     if not finite.any():
@@ -122,17 +122,17 @@ def _columns_agree(clear: Tensor, expected: Tensor, found: Tensor) -> bool:
 
 
 def check(network: IncrementalNetwork, module: nn.Module, picture: Tensor, layers: Sequence[str] = ()) -> Tolerance:
-    """Run a few windows of noise both ways; gives what their outputs may differ by.
+    """Run a few windows of noise both ways, and return the tolerance for outputs.
 
-    They must agree within rounding, and to a hundredth of what the windows change. Where rounding is too much for
-    that, as it is in half precision, copies of more precise numbers must. The whole passes run one window at a time: a
-    model whose pictures in a batch influence each other agrees with no batch.
-    module: what the network follows. picture: [channels, height, width]. layers: as of `IncrementalNetwork`.
+    The outputs must agree within rounding, and within a hundredth of what the windows change. If rounding is too large
+    for that, as in half precision, copies in higher precision must agree. Whole passes run one window at a time, since
+    in some models the pictures of a batch influence each other.
+    module: that the network follows. picture: [channels, height, width]. layers: as for `IncrementalNetwork`.
 
     Raises
     ------
     UntraceableError
-        They do not agree.
+        The outputs do not agree.
     """
     name = type(module).__name__
     colour = _noise(picture)
@@ -171,14 +171,14 @@ def _run(
 
 
 def _run_precisely(module: nn.Module, picture: Tensor, colour: Tensor, layers: Sequence[str]) -> _Run | None:
-    """The same with a copy of the module in the picture's precision; none where that cannot be had.
+    """The same with a copy of the module in the picture's precision; None if it cannot be copied.
 
-    colour: in that precision the very one that the module itself was given.
+    colour: the one that the module itself was given, in that precision.
     """
     if picture.element_size() * sum(parameter.numel() for parameter in module.parameters()) > _COPY_BYTES:
         return None
     precise = private_copy(module)
-    for part in precise.modules():  # not `precise.to(dtype)`: that would write into parameters that are shared
+    for part in precise.modules():  # `precise.to(dtype)` would change shared parameters
         for tensors in (part._parameters, part._buffers):  # noqa: SLF001 - torch has no public names
             tensors.update({name: _converted(value, picture.dtype) for name, value in tensors.items()})
     try:
@@ -191,7 +191,7 @@ def _run_precisely(module: nn.Module, picture: Tensor, colour: Tensor, layers: S
 def by_whole_passes(
     module: nn.Module, picture: Tensor, grid: WindowGrid, colour: Tensor, positions: np.ndarray
 ) -> Tensor:
-    """The model's outputs for some windows of one colour, each run by itself: [windows, …]."""
+    """The model's outputs for some windows of one colour, one window in each pass: [windows, …]."""
     cover = constant_cover(colour, grid.window)
     origins = torch.from_numpy(grid.origins()[positions]).to(picture.device)
     with torch.inference_mode():
@@ -199,9 +199,9 @@ def by_whole_passes(
 
 
 def mixes_pictures(module: nn.Module, picture: Tensor) -> bool:
-    """Whether what a model gives for a picture depends on the others in its batch (batch norm in training mode does).
+    """Whether a model's output for a picture depends on the others in the batch (as batch norm in training mode does).
 
-    picture: [channels, height, width]; windows of noise in it are run together, and each by itself.
+    picture: [channels, height, width]. Windows of noise in it are run together, and each in its own pass.
     """
     grid, colour, positions = _grid(picture), _noise(picture), np.array(_PLACES)
     alone = by_whole_passes(module, picture, grid, colour, positions)
@@ -212,12 +212,12 @@ def mixes_pictures(module: nn.Module, picture: Tensor) -> bool:
         return True
     one, several = (outputs.reshape(len(outputs), -1).double().nan_to_num() for outputs in (alone, together))
     rounding = 10 * torch.finfo(alone.dtype).eps * one.abs().amax(0) if alone.is_floating_point() else 0 * one[0]
-    allowed = torch.maximum(_MIXED * (one.amax(0) - one.amin(0)), rounding)  # each output by itself
+    allowed = torch.maximum(_MIXED * (one.amax(0) - one.amin(0)), rounding)  # each output is compared with its own size
     return bool(((several - one).abs().amax(0) > allowed).any())
 
 
 def _converted(value: Any, dtype: torch.dtype) -> Any:
-    """A parameter or buffer in another precision, where it is a number."""
+    """A parameter or buffer in another precision, if it has floating-point numbers."""
     if value is None or not value.is_floating_point():
         return value
     converted = value.detach().to(dtype)
@@ -225,7 +225,7 @@ def _converted(value: Any, dtype: torch.dtype) -> Any:
 
 
 def _grid(picture: Tensor) -> WindowGrid:
-    """Three by three windows of a fifth of the picture, none of them on a round number."""
+    """Three by three windows of a fifth of the picture: at the edges, and a little off the centre."""
     axes = []
     for length in picture.shape[1:]:
         window = max(round(length / 5), 1)
@@ -235,7 +235,7 @@ def _grid(picture: Tensor) -> WindowGrid:
 
 
 def _noise(picture: Tensor) -> Tensor:
-    """A colour that the picture does not have: [channels, 1, 1]."""
+    """A random colour in the range of the picture's values: [channels, 1, 1]."""
     reach = float(picture.abs().max()) or 1.0
     random = torch.Generator().manual_seed(0)
     colour = (2 * torch.rand(len(picture), 1, 1, generator=random, dtype=torch.float64) - 1) * reach
@@ -248,7 +248,7 @@ def _largest_error(found: Tensor, expected: Tensor, own: int) -> float:
 
 
 def _error(found: Tensor, expected: Tensor) -> float:
-    """Largest difference ÷ largest expected value; infinite where one is finite and the other is not."""
+    """Largest difference ÷ largest expected value; infinite if one value is finite and the other is not."""
     finite = expected.isfinite()
     if not torch.equal(found.isfinite(), finite):
         return float("inf")

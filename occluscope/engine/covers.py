@@ -1,4 +1,4 @@
-"""What lies in a window while it is covered: for origins [batch, 2] the contents [batch, channels, height, width]."""
+"""Covers: for windows at origins [batch, 2], what replaces the picture in them, [batch, channels, height, width]."""
 
 from collections.abc import Callable
 
@@ -17,7 +17,7 @@ def constant_cover(colour: Tensor, window: Size) -> Cover:
 
 
 def picture_cover(replacement: Tensor, window: Size) -> Cover:
-    """What another picture, [channels, height, width], shows at the window's place."""
+    """The same part of another picture, [channels, height, width]."""
     return lambda origins: crop_windows(replacement, origins, window)
 
 
@@ -32,10 +32,10 @@ def mean_cover(picture: Tensor, window: Size) -> Cover:
 
 
 def gaussian_cover(picture: Tensor, window: Size) -> Cover:
-    """The picture times 1 − a Gaussian about the window's centre: no hard border.
+    """The picture times 1 − a Gaussian around the window's centre, without a hard border.
 
-    The Gaussian is 1 at the centre, its standard deviation a quarter of the window. MONAI's OcclusionSensitivity
-    covers so by default; on a normalised picture it fades to the normalisation mean.
+    The Gaussian is 1 at the centre, and its standard deviation is a quarter of the window. MONAI's OcclusionSensitivity
+    does this by default. On a normalised picture it fades to the normalisation mean.
     """
     y, x = (_bell(length, picture) for length in window)
     left = 1 - y[:, None] * x
@@ -50,7 +50,7 @@ def crop_windows(picture: Tensor, origins: Tensor, window: Size) -> Tensor:
 
 
 def covered(picture: Tensor, origins: Tensor, patches: Tensor) -> Tensor:
-    """Copies of a picture [channels, height, width], each with its patch in place: [batch, channels, height, width].
+    """Copies of a picture [channels, height, width], each with one patch: [batch, channels, height, width].
 
     origins: int64 [batch, 2]; patches: [batch, channels, window height, window width].
     """
@@ -64,7 +64,7 @@ def covered(picture: Tensor, origins: Tensor, patches: Tensor) -> Tensor:
 
 
 def blurred(picture: Tensor, sigma: float) -> Tensor:
-    """A picture [channels, height, width] under a Gaussian blur of `sigma` pixels, edges repeated."""
+    """A picture [channels, height, width] with a Gaussian blur of `sigma` pixels; edge pixels are repeated outside."""
     reach = min(max(int(4 * sigma + 0.5), 1), *(length - 1 for length in picture.shape[1:]))
     places = torch.arange(-reach, reach + 1, device=picture.device, dtype=picture.dtype)
     kernel = torch.exp(-0.5 * (places / sigma) ** 2)

@@ -1,4 +1,4 @@
-"""Places of a grid chosen one after the other, each time the one that lies farthest from all chosen before it."""
+"""Farthest-point sampling on a grid: each position chosen is the farthest from all those chosen before."""
 
 import heapq
 from collections.abc import Callable
@@ -7,19 +7,19 @@ from typing import Final
 import numpy as np
 from scipy.spatial import cKDTree
 
-_BETWEEN_TICKS: Final = 1024  # places chosen between two ticks: some tens of milliseconds
+_BETWEEN_TICKS: Final = 1024  # choices between two calls of `tick`: some tens of milliseconds
 
 
 def farthest(done: np.ndarray, weight: np.ndarray, count: int, tick: Callable[[], None] = lambda: None) -> np.ndarray:
-    """Choose `count` places, each the one whose distance to any done or chosen, times its weight, is the largest.
+    """Choose `count` positions, each with the largest distance to all done and chosen ones, times its weight.
 
-    done, weight: bool and positive float64 [rows, columns]; at least one place is done. tick: called now and then; it
-    may raise. Returns places row by row, int64 [count], in the order chosen; of equally far ones the first.
-    Raises ValueError where a weight is no number.
+    done, weight: bool and positive float64 [rows, columns]; at least one position is done. tick: called regularly; it
+    may raise to end the work. Returns indices in row order, int64 [count], in the order of choice; the first of equals.
+    Raises ValueError if a weight is NaN.
 
-    A choice brings only places nearer that lie closer to it than the farthest place lay to any done. So what is
-    looked at after each is a small square; and since distances only fall, a place's rank is corrected when its turn
-    comes (a lazy greedy choice): n log n for a grid of n places evenly done, where comparing all of them n²/13 is.
+    A choice changes only distances of positions in a small square around it: those nearer to it than the largest
+    distance before. Distances only fall, so the priority of a position is corrected when it comes first (lazy greedy
+    choice). This takes n log n for a grid of n positions that are evenly done, instead of n²/13 comparisons.
     """
     if not np.isfinite(weight).all():
         raise ValueError("every weight must be a finite number")
@@ -33,7 +33,7 @@ def farthest(done: np.ndarray, weight: np.ndarray, count: int, tick: Callable[[]
     first_ranks = -(distance * flat_weight)
     order = np.argsort(first_ranks, kind="stable")
     tick()
-    corrected: list[tuple[float, int]] = []  # places whose distance had fallen when their turn came
+    corrected: list[tuple[float, int]] = []  # positions whose distance was smaller when they came first
     chosen = np.empty(count, dtype=np.int64)
     found = turn = 0
     while found < count:
@@ -56,7 +56,7 @@ def farthest(done: np.ndarray, weight: np.ndarray, count: int, tick: Callable[[]
 
 
 class _Neighbourhood:
-    """The square of places about one that a choice of it may bring nearer, and how far each lies from it."""
+    """The square around a position in which a choice of it changes distances, and the distances to it."""
 
     def __init__(self, reach: int, rows: int, columns: int) -> None:
         down, across = min(reach, rows), min(reach, columns)
@@ -69,7 +69,7 @@ class _Neighbourhood:
         return cls(int(np.ceil(distance)), rows, columns)
 
     def bring_nearer(self, distance: np.ndarray, row: int, column: int) -> None:
-        """Write into distance, [rows, columns], what is nearer to the place than to those before it."""
+        """Lower each entry of `distance`, [rows, columns], that is larger than the distance to this position."""
         top, left = max(row - self._down, 0), max(column - self._across, 0)
         part = distance[top : row + self._down + 1, left : column + self._across + 1]
         from_y, from_x = top - row + self._down, left - column + self._across

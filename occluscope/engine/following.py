@@ -1,4 +1,4 @@
-"""A model prepared for occlusion: followed through its layers, or where that would not be right, by whole passes."""
+"""A model prepared for occlusion: followed through its layers, or run by whole passes if following would be wrong."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,14 +20,14 @@ from occluscope.windows import WindowGrid
 
 
 class Followed:
-    """A module whose windows are run as fast as they can be run right.
+    """Runs a module's windows by following if that gives the right outputs, otherwise by whole passes.
 
-    module: [batch, channels, height, width] → one tensor [batch, …]; it is left as it is. With `layers`, names of
-    modules that give maps, their channels' sums over space are appended to its outputs.
-    picture: [channels, height, width]; on it the followed network is held against the module.
-    reason: why the module is run by whole passes, in words; none as long as it is followed. A warning says it. Where
-    following turned out wrong on a picture, it is tried once more on the next.
-    passes: windows run since it was last set to zero, as whole passes' worth of multiplications.
+    module: [batch, channels, height, width] → one tensor [batch, …]; it is not changed. layers: names of modules that
+    give maps; their channels' sums over space are appended to the outputs.
+    picture: [channels, height, width], on which the followed network is compared with the module.
+    reason: why the module is run by whole passes, in words; None while it is followed. There is also a warning. If
+    following was wrong on one picture, it is tried once more on the next.
+    passes: multiplications done since it was last set to zero, in whole passes.
     """
 
     def __init__(self, module: nn.Module, picture: Tensor, layers: Sequence[str] = ()) -> None:
@@ -43,8 +43,8 @@ class Followed:
         self._prepare(picture)
 
     def _prepare(self, picture: Tensor) -> None:
-        """Make the followed network and hold it against the module; where they differ, settle for whole passes."""
-        # A model that draws random numbers draws the same as if nothing had been tried.
+        """Make the followed network and compare it with the module; if they differ, use whole passes."""
+        # so that a model that draws random numbers draws the same ones as without this trial
         with torch.random.fork_rng([picture.device] if picture.is_cuda else []):
             try:
                 copy = private_copy(self._module)
@@ -58,28 +58,28 @@ class Followed:
                 self._can_renew = self._can_renew and not bool(picture.isfinite().all())
                 self._give_up(error)
             if self.reason is not None:
-                with suppress(Exception):  # what is wrong with the module itself, its first pass will say
+                with suppress(Exception):  # an error of the module itself is raised by its first whole pass
                     self._whole_batch = 1 if mixes_pictures(self._whole, picture) else None
 
     def renew(self, picture: Tensor) -> None:
-        """Follow the module again, once, where that turned out wrong on another picture (one that held NaN, say)."""
+        """Try once more to follow the module after following was wrong on one picture (which had NaN, for example)."""
         if self._network is None and self._can_renew and bool(picture.isfinite().all()):
             self._can_renew = False
             self._prepare(picture)
 
     @property
     def network(self) -> IncrementalNetwork | None:
-        """What follows the module; none where it is run by whole passes."""
+        """The network that follows the module; None if the module is run by whole passes."""
         return self._network
 
     def forget_picture(self) -> None:
-        """Let go what is kept of the last picture."""
+        """Free what is kept of the last picture."""
         if self._network:
             self._network.forget_picture()
 
     @property
     def passes(self) -> float:
-        """Whole passes' worth of multiplications since it was set to zero."""
+        """Multiplications since it was set to zero, in whole passes."""
         return self._extra_passes + (self._network.passes if self._network else 0.0)
 
     @passes.setter
@@ -98,10 +98,10 @@ class Followed:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Run the module with each window covered, as `IncrementalNetwork.occluded` does.
 
-        Should following turn out wrong on the way (one window of each picture is run by a whole pass too), or fail,
-        all windows are run by whole passes and yielded anew: what counts of a window is what was yielded last.
-        whole_batch: most windows at once by whole passes; none: as many as do well, or one at a time where pictures of
-        one batch influence each other.
+        One window of each picture is also run by a whole pass. If it differs, or following fails, all windows are run
+        by whole passes and yielded again: the last output that is yielded for a window counts.
+        whole_batch: most windows in a whole pass; None chooses a number that is fast, or 1 if the pictures of a batch
+        influence each other.
         """
         self.renew(picture)
         if self._network:
@@ -119,7 +119,7 @@ class Followed:
             yield positions, outputs
 
     def sampler(self, picture: Tensor, grid: WindowGrid, cover: Cover, margin: int | None) -> Callable[..., Tensor]:
-        """A function that runs any of the grid's windows, as `IncrementalNetwork.sampler` gives it."""
+        """A function that runs any of the grid's windows, as that of `IncrementalNetwork.sampler`."""
         run_followed: Callable[..., Tensor] | None = None
         self.renew(picture)
         if self._network:
@@ -149,7 +149,7 @@ class Followed:
     def _checked(
         self, network: IncrementalNetwork, picture: Tensor, grid: WindowGrid, cover: Cover, batch_size: int | None
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The network's windows; one of the first batch is held against a whole pass."""
+        """The network's outputs; one window of the first batch is compared with a whole pass."""
         for number, (positions, outputs) in enumerate(network.occluded(picture, grid, cover, batch_size)):
             if number == 0:
                 place = len(positions) // 2

@@ -1,4 +1,4 @@
-"""How much memory things hold: every tensor and array that can be reached from them, counted once."""
+"""Measures the memory of objects: every tensor and array that can be reached from them, counted once."""
 
 import gc
 from collections import defaultdict
@@ -13,10 +13,10 @@ _NO_WAY: Final = (str, bytes, int, float, complex, type, ModuleType, CodeType, F
 
 
 def held_bytes(*roots: Any) -> dict[str, int]:
-    """Bytes of the tensors and NumPy arrays that can be reached from these, by type of device (``cpu``, ``cuda``).
+    """Bytes of the tensors and NumPy arrays that can be reached from objects, by type of device (``cpu``, ``cuda``).
 
     Attributes, containers, closures and bound methods are followed; classes, modules and functions' globals are not.
-    What shares storage (a view, a parameter of several copies) is counted once, and a view as all of what it holds.
+    Tensors that share storage (views, shared parameters) are counted once, with their whole storage.
     """
     sizes: dict[tuple[str, int], int] = {}  # by device and address
     seen: set[int] = set()

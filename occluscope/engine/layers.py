@@ -1,7 +1,7 @@
-"""What layers give for a batch, all from one whole pass.
+"""Outputs of layers for a batch, from one whole pass.
 
-Of a layer that runs several times the last counts. A layer's output is read as it gives it, before anything changes it
-in place.
+If a layer runs several times, its last output counts. Outputs are read before a later operation can change them in
+place.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ def layer_outputs(module: nn.Module, batch: Tensor, layers: Sequence[str]) -> di
 class WithSums(nn.Module):
     """A module's outputs [batch, outputs], with the sums over space of some layers' channels appended.
 
-    As `IncrementalNetwork` gives them, for models that are run by whole passes.
+    The same outputs as those of `IncrementalNetwork`, for models that are run by whole passes.
     """
 
     def __init__(self, module: nn.Module, layers: Sequence[str]) -> None:
@@ -40,7 +40,7 @@ class WithSums(nn.Module):
 def observed(
     module: nn.Module, batch: Tensor, layers: Sequence[str], read: Callable[[str, Tensor], T]
 ) -> tuple[Tensor, dict[str, T]]:
-    """The module's output, and by name what `read` makes of each layer's name and output."""
+    """The module's output, and what `read` returns for each layer's name and output, by name."""
     found: dict[str, T] = {}
 
     def take(name: str) -> Any:

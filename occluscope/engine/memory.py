@@ -1,4 +1,4 @@
-"""What to do when memory runs out: go on with half as many windows at once."""
+"""If memory runs out, go on with half as many windows in a batch."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,16 +12,16 @@ T = TypeVar("T")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device or the host had no memory left (torch reports the host's as a plain RuntimeError)."""
+    """Whether a device or the host had no memory left. For the host torch raises a plain RuntimeError."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in _HOST_MEMORY)
     )
 
 
 def unless_out_of_memory(batch: int, run: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-    """Run it; none, with a warning, where memory ran out and a smaller batch may do.
+    """Call `run`. If memory runs out, warn and return None, so that the caller can try a smaller batch.
 
-    batch: windows at once. With a single one the error goes to the caller.
+    batch: windows in the batch. With a single one the error is raised.
     """
     try:
         return run(*args, **kwargs)
@@ -35,9 +35,9 @@ def unless_out_of_memory(batch: int, run: Callable[P, T], *args: P.args, **kwarg
 
 
 def in_batches(count: int, most: int, run: Callable[[slice], T]) -> Iterator[tuple[slice, T]]:
-    """Run all of `count` things, `most` at once; where memory runs out half as many.
+    """Run `count` items in batches of `most`. If memory runs out, the batch is halved.
 
-    Yields each batch's place and what `run` gave for it.
+    Yields the slice of each batch and what `run` returns for it.
     """
     start = 0
     while start < count:

@@ -1,7 +1,7 @@
-"""Operations that write into a value that exists already, turned into ones that give a new value.
+"""Replaces operations that change an existing value by ones that make a new value.
 
-The engine keeps every value of the unoccluded picture and reads it again for each window, so nothing may write into
-one. `x.add_(y)` becomes `x + y`, and whoever reads ``x`` after it in the model reads the sum.
+The engine keeps every value of the unoccluded picture and reads it again for each window, so no value may be changed.
+`x.add_(y)` becomes `x + y`, and later operations that read ``x`` read the sum.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from torch.nn import functional
 
 from occluscope.errors import OccluscopeError
 
-CLONES: Final = "clones_first"  # of a node's meta: its call writes into its first argument, so it is given a copy
+CLONES: Final = "clones_first"  # key of a node's meta: its call changes its first argument and therefore gets a copy
 
 
 class UntraceableError(OccluscopeError):
-    """A module that can be run, but not followed from layer to layer; the message says why."""
+    """A module cannot be followed from layer to layer, though it can be run; the message says why."""
 
 
-# What `x += y` and the like are traced as, with the operator that gives a new value.
+# Functions that `x += y` and the like are traced as, and the operator that makes a new value.
 _OPERATORS: Final[dict[Any, Callable[..., Any]]] = {
     operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
     operator.itruediv: operator.truediv, operator.ifloordiv: operator.floordiv, operator.imod: operator.mod,
     operator.ipow: operator.pow, operator.imatmul: operator.matmul, operator.iand: operator.and_,
     operator.ior: operator.or_, operator.ixor: operator.xor,
 }  # fmt: skip
-# Methods and functions that rules know in the form that gives a new value. All others run on a copy.
+# Methods and functions for which rules know the form that makes a new value. All others run on a copy.
 _METHODS: Final[dict[str, Any]] = {
     "add_": operator.add, "sub_": operator.sub, "mul_": operator.mul, "div_": operator.truediv, "relu_": "relu",
     "sigmoid_": "sigmoid", "tanh_": "tanh", "clamp_": "clamp", "abs_": "abs", "sqrt_": "sqrt", "square_": "square",
@@ -41,7 +41,7 @@ _FUNCTIONS: Final[dict[Any, Any]] = {
     torch.sqrt_: torch.sqrt, torch.abs_: torch.abs, torch.neg_: torch.neg, torch.square_: torch.square,
 }  # fmt: skip
 _BINARY: Final = frozenset(_OPERATORS.values())
-# What gives a value of its own. Anything else may give a view of what it takes.
+# Calls that make a new value. Any other call may return a view of its input.
 _FRESH_MODULES: Final = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm,
     nn.GroupNorm, nn.InstanceNorm2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d,
@@ -66,20 +66,22 @@ _FRESH_METHODS: Final = frozenset({
 
 
 def make_functional(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
-    """Have nothing in a graph write into a value that something else reads.
+    """Change a graph so that no operation changes a value that another one reads.
 
-    modules: by name, as the graph calls them; they are left as they are.
+    modules: by name, as the graph calls them; they are not changed.
 
     Raises
     ------
     UntraceableError
-        A value is written into that is also read, later, as a part or another shape of it (a view), or that is a
-        parameter or buffer of the model: what is read then would not be known without running the model itself.
+        A value is changed that is later also read through a view (a part or another shape of it), or that is a
+        parameter or buffer of the model. What is read then is only known by running the model itself.
     """
     for node in graph.nodes:
         _take_inplace_away(node)
     order = {node: number for number, node in enumerate(graph.nodes)}
-    same_memory: dict[fx.Node, set[fx.Node]] = {}  # the nodes that may show the same memory, each set shared by all
+    same_memory: dict[
+        fx.Node, set[fx.Node]
+    ] = {}  # sets of nodes that may share memory; all nodes of a set refer to the same set
     for node in graph.nodes:
         target = _written_into(node, modules)
         shown = list(node.all_input_nodes) if target is None and not _is_fresh(node, modules) else []
@@ -94,12 +96,12 @@ def make_functional(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
 
 
 def _take_inplace_away(node: fx.Node) -> None:
-    """Note a call that was asked to work in place, and ask it not to (``inplace=True`` by name or by place)."""
+    """Remove ``inplace=True`` from a call (by name or position), and mark the call."""
     if node.op != "call_function" or isinstance(node.target, str):
         return
     try:
         bound = inspect.signature(node.target).bind(*node.args, **node.kwargs)
-    except (TypeError, ValueError):  # a builtin; those have no such argument
+    except (TypeError, ValueError):  # a builtin, which has no such argument
         return
     if bound.arguments.get("inplace") is True:
         bound.arguments["inplace"] = False
@@ -108,7 +110,7 @@ def _take_inplace_away(node: fx.Node) -> None:
 
 
 def _written_into(node: fx.Node, modules: dict[str, nn.Module]) -> fx.Node | None:
-    """The value that a call writes into, if it does."""
+    """The value that a call changes, if it changes one."""
     name = str(getattr(node.target, "__name__", node.target))
     in_place = name.endswith("_") and not name.endswith("__")
     match node.op:
@@ -138,7 +140,7 @@ def _is_fresh(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
 
 
 def _check_views(node: fx.Node, target: fx.Node, together: set[fx.Node], order: dict[fx.Node, int]) -> None:
-    """Whether what is written into is read later under this name alone."""
+    """Check that a changed value is later read by this name only, not through a view."""
     for member in together:
         if member.op == "get_attr":
             raise UntraceableError(f"it writes into its own parameter or buffer {member.target}")
@@ -148,7 +150,7 @@ def _check_views(node: fx.Node, target: fx.Node, together: set[fx.Node], order: 
 
 
 def _make_new(node: fx.Node) -> None:
-    """The same call in the form that gives a new value; where there is none, on a copy."""
+    """The same call in the form that makes a new value; if there is none, on a copy."""
     if isinstance(node.kwargs.get("out"), fx.Node):
         node.kwargs = {name: value for name, value in node.kwargs.items() if name != "out"}
         return

@@ -1,4 +1,4 @@
-"""The plain method: one whole forward pass a window, in batches. The reference for every faster one."""
+"""The plain method: one whole forward pass for each window, in batches. The reference for faster methods."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -11,8 +11,8 @@ from occluscope.engine.covers import Cover, covered
 from occluscope.engine.memory import in_batches, is_out_of_memory
 from occluscope.windows import WindowGrid
 
-CPU_BATCH: Final = 8  # windows; larger batches fall out of the processor's caches and run slower
-GPU_BATCH: Final = 64  # windows; enough to keep a GPU busy at 224 × 224
+CPU_BATCH: Final = 8  # windows; larger batches do not fit into the processor's caches and are slower
+GPU_BATCH: Final = 64  # windows; enough to use a GPU fully at 224 × 224
 
 
 def occluded_outputs(
@@ -26,17 +26,19 @@ def occluded_outputs(
     """Run the model on the picture with each window covered.
 
     module: [batch, channels, height, width] → one tensor [batch, …], in eval mode.
-    picture: [channels, height, width], prepared. grid: the windows. cover: what lies in them.
-    batch_size: windows at once; where memory runs out it is halved.
-    positions: int64 [windows], places in `WindowGrid.origins` of those to run; none: all.
-    Yields for one batch of windows after the other their places, int64 [batch], and the model's outputs for them,
-    [batch, …].
+    picture: [channels, height, width], normalised. grid: the windows. cover: what replaces the picture in them.
+    batch_size: windows in a batch; it is halved if memory runs out.
+    positions: int64 [windows], indices in `WindowGrid.origins` of the windows to run; None for all.
+    Yields for each batch the windows' indices, int64 [batch], and the model's outputs for them, [batch, …].
     """
     most = batch_size or (CPU_BATCH if picture.device.type == "cpu" else GPU_BATCH)
     all_origins = torch.from_numpy(grid.origins()).to(picture.device)
     places = torch.arange(len(grid)) if positions is None else torch.from_numpy(positions)
 
-    layouts = [torch.channels_last, torch.contiguous_format]  # the first is faster, and some models do not take it
+    layouts = [
+        torch.channels_last,
+        torch.contiguous_format,
+    ]  # channels last is faster, but some models do not accept it
 
     def run(part: slice) -> Tensor:
         origins = all_origins[places[part]]

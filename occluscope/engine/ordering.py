@@ -1,4 +1,4 @@
-"""Putting batches that came in any order back into the windows' own."""
+"""Sorts batches that come in any order by their windows."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def in_order(batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-    """All outputs, [windows, …], from batches of places and outputs."""
+    """All outputs in the windows' order, [windows, …], from batches of indices and outputs."""
     positions, outputs = zip(*batches, strict=True)
     joined = torch.cat(outputs)
     ordered = torch.empty_like(joined)

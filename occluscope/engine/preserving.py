@@ -1,4 +1,4 @@
-"""Running somebody's model without leaving a trace in it."""
+"""Runs a user's model without changing it."""
 
 import copy
 from collections.abc import Iterator
@@ -11,17 +11,17 @@ from torch.nn.parameter import is_lazy
 
 from occluscope.engine.mutation import UntraceableError
 
-_SAMPLE: Final = 64  # of a tensor's values: what its sum cannot see, two values that change places
-_OWN_DICTIONARIES: Final = frozenset(vars(nn.Module())) - {"training"}  # what torch itself keeps in every module
-_LONG: Final = 1000  # entries: a container of more holds data rather than a setting
+_SAMPLE: Final = 64  # values of a tensor that are compared too: a sum does not change if two values are exchanged
+_OWN_DICTIONARIES: Final = frozenset(vars(nn.Module())) - {"training"}  # attributes that torch has in every module
+_LONG: Final = 1000  # entries; a larger container is taken for data instead of a setting
 
 
 @contextmanager
 def preserved(module: nn.Module) -> Iterator[None]:
-    """Put back, whatever happens meanwhile, what running a module may change of it.
+    """Restore at the end of the block, also after an error, what running a module may have changed.
 
-    Its modules' attributes, flags, parameters and buffers by name, and its buffers' values (batch norm in training mode
-    counts what it sees). Not what an attribute holds inside, such as a list that the model appends to.
+    Restored are the attributes, flags, parameters and buffers of all modules, and the values of buffers (batch norm in
+    training mode updates its statistics). The contents of attributes, such as a list that grows, are not restored.
     """
     parts = [part for part in module.modules() if not isinstance(part, torch.jit.ScriptModule)]
     before = [_contents(part) for part in parts]
@@ -41,12 +41,12 @@ def preserved(module: nn.Module) -> Iterator[None]:
 
 
 def private_copy(module: nn.Module) -> nn.Module:
-    """The module again, with the same parameters but buffers, attributes and flags of its own.
+    """A copy of the module that shares its parameters, with its own buffers, attributes and flags.
 
     Raises
     ------
     UntraceableError
-        It is in training mode, it has hooks (which may look at what runs or change it), or it cannot be copied.
+        The module is in training mode, has hooks (which may read or change values), or cannot be copied.
     """
     name = type(module).__name__
     if any(part.training for part in module.modules()):
@@ -63,9 +63,9 @@ def private_copy(module: nn.Module) -> nn.Module:
 
 
 def fingerprint(module: nn.Module) -> tuple[Any, ...]:
-    """Equal as long as no part, parameter, buffer, plain attribute or hook of the module has been changed.
+    """A key that stays equal until a submodule, parameter, buffer, plain attribute or hook of the module changes.
 
-    Values are compared, not how often torch has noted a change: it notes none that goes through ``.data``.
+    Values are compared instead of torch's version counters, which ignore changes through ``.data``.
     """
     values = [
         (value.device, value.dtype, tuple(value.shape), _checksum(value))
@@ -85,7 +85,7 @@ def fingerprint(module: nn.Module) -> tuple[Any, ...]:
 
 
 def _seen(value: Any, depth: int = 4) -> Any:
-    """What of an attribute can be compared later: plain values, tensors, and containers of them."""
+    """The comparable form of an attribute: plain values, tensors, and containers of these."""
     if value is None or isinstance(value, bool | int | float | complex | str | torch.dtype | torch.device):
         return repr(value)
     if isinstance(value, Tensor):
@@ -100,7 +100,7 @@ def _seen(value: Any, depth: int = 4) -> Any:
 
 
 def _checksum(value: Tensor) -> Any:
-    """Of all a tensor's bits, and a sample of them in order; of what has none to show (meta, opaque), what it is."""
+    """Checksum of a tensor's bits and a sample of its values; identity for tensors without values (meta, opaque)."""
     try:
         if value.layout != torch.strided:
             value = torch.cat([value._indices().flatten().double(), value._values().flatten().double()])  # noqa: SLF001
@@ -116,7 +116,7 @@ def _checksum(value: Tensor) -> Any:
 
 
 def _is_equal(buffer: Tensor, value: Tensor) -> bool:
-    """Whether a buffer still has that value; of what cannot be compared it is believed (meta tensors have none)."""
+    """Whether a buffer still has this value; True if it cannot be compared (meta tensors have no values)."""
     try:
         if buffer.layout == torch.sparse_coo:
             return torch.equal(buffer.to_dense(), value.to_dense())

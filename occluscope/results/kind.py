@@ -70,7 +70,7 @@ class NamedResult:
 
 @dataclass(frozen=True)
 class Metric:
-    """One number. unit: ``probability``, ``px``, ``s``, …; None if it has none. image, variant: as for `NamedResult`."""
+    """A number. unit: ``probability``, ``px``, ``s``, …; None if it has none. image, variant: as for `NamedResult`."""
 
     name: str
     value: float

@@ -11,7 +11,7 @@ from occluscope.engine.incremental.buffers import Buffer, Reading
 class Batch:
     """Values of all steps for some windows.
 
-    rows, columns: int64 [batch], each window's place in the grid. values: by step; of a map its rectangles.
+    rows, columns: int64 [batch], each window's row and column in the grid. values: by step; for a map its rectangles.
     """
 
     def __init__(self, rows: Tensor, columns: Tensor, values: list[Any]) -> None:
@@ -23,9 +23,9 @@ class Batch:
         return len(self.rows)
 
     def gather(self, reading: Reading) -> Tensor:
-        """Read a map with this batch's changes: [batch, channels, y, x], or [batch, y, x, channels] as it lies.
+        """Read a map with this batch's changes: [batch, channels, y, x], or [batch, y, x, channels] in its own layout.
 
-        One gather by index from the buffer that holds the unoccluded map and the rectangles behind it.
+        One gather by index reads the buffer, which has the unoccluded map followed by the rectangles.
         """
         buffer = reading.buffer
         assert buffer.rows is not None  # noqa: S101 - the plan is complete before a batch runs
@@ -41,7 +41,7 @@ class Batch:
         return pixels if buffer.layout == "nhwc" else pixels.permute(0, 3, 1, 2)
 
     def _write(self, buffer: Buffer, rows: Tensor) -> tuple[int, int]:
-        """Put this batch's rectangles behind the map, once; gives their height and width."""
+        """Write this batch's rectangles after the map, once; returns their height and width."""
         value = self.values[buffer.step]
         pixels = value if buffer.layout == "nhwc" else value.permute(0, 2, 3, 1)
         batch, height, width, channels = pixels.shape

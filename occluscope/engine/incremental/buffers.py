@@ -1,4 +1,4 @@
-"""The unoccluded picture's values, laid out so that one gather reads them together with a batch's rectangles."""
+"""The unoccluded picture's values, laid out so that one gather reads them and a batch's rectangles."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from occluscope.engine.incremental.sums import sums_outside
 
 @dataclass
 class Buffer:
-    """An unoccluded map as rows of channels, with room behind it for a batch's rectangles.
+    """An unoccluded map as rows of channels, followed by room for a batch's rectangles.
 
-    One gather by index then reads both. low, high: pixels of fill around the map; fill: their value.
-    room: pixels behind it, for the batch that needs most. layout: order of the map's axes.
+    One gather by index reads both. low, high: pixels of padding around the map. fill: their value.
+    room: pixels after the map, for the largest batch. layout: order of the map's axes.
     rows: float [padded height · padded width + room, channels], made when all plans are complete.
     """
 
@@ -31,14 +31,14 @@ class Buffer:
     room: int = 0
     rows: Tensor | None = None
     padded: tuple[int, int] = (0, 0)
-    written: bool = False  # whether the running batch's rectangles stand behind the map already
+    written: bool = False  # whether the current batch's rectangles are written
 
     @property
     def map_rows(self) -> int:
         return self.padded[0] * self.padded[1]
 
     def make(self, value: Tensor) -> None:
-        """Lay out the unoccluded map."""
+        """Write the unoccluded map into the buffer."""
         if self.layout == "nhwc":
             value = value.permute(0, 3, 1, 2)
         padded = functional.pad(value, (self.low[1], self.high[1], self.low[0], self.high[0]), value=self.fill)
@@ -49,9 +49,9 @@ class Buffer:
 
 
 class Kept:
-    """The unoccluded picture's values, and the buffers that every plan over it shares. values: by step.
+    """The unoccluded picture's values, and the buffers that all plans share. values: by step.
 
-    A further picture of the same size may be filled in; plans made for the first hold for it too.
+    Another picture of the same size can replace it; the plans stay valid.
     """
 
     def __init__(self, values: Sequence[Any]) -> None:
@@ -61,7 +61,7 @@ class Kept:
         self._sums: dict[tuple[int, tuple[int, int]], Tensor] = {}
 
     def fill(self, values: Sequence[Any]) -> None:
-        """Take over a picture's values, once all plans have said what they will read."""
+        """Set a picture's values, after all plans have reserved what they read."""
         self.values = values
         self.is_filled = True
         self._sums.clear()
@@ -69,7 +69,7 @@ class Kept:
             buffer.make(values[buffer.step])
 
     def empty(self) -> None:
-        """Let the picture's values go; plans stay, and the next picture is filled in as any further one."""
+        """Free the picture's values. The plans stay, and the next picture can be set."""
         self.values = ()
         self.is_filled = False
         self._sums.clear()
@@ -77,12 +77,12 @@ class Kept:
             buffer.rows = None
 
     def begin_batch(self) -> None:
-        """Forget the rectangles of the batch before."""
+        """Discard the rectangles of the previous batch."""
         for buffer in self.buffers.values():
             buffer.written = False
 
     def sums_outside(self, step: int, size: tuple[int, int]) -> Tensor:
-        """What a map adds up to outside a rectangle: float64 [top, left, channels], for each place where one can be."""
+        """Sums of a map outside a rectangle: float64 [top, left, channels], for each position of the rectangle."""
         if (step, size) not in self._sums:
             self._sums[step, size] = sums_outside(self.values[step][0].double(), size)
         return self._sums[step, size]
@@ -90,10 +90,10 @@ class Kept:
 
 @dataclass
 class Reading:
-    """Where to read a map's changed values, pixel by pixel; tables [positions, count] along each axis.
+    """Where to read a map's changed values, as tables [positions, count] along each axis.
 
-    places: coordinate on the map (outside it: fill). rectangle: place within the rectangle, −1 outside it; none
-    for a map without changes.
+    places: coordinates on the map; outside the map is fill. rectangle: coordinates within the rectangle, −1 outside it;
+    None for a map without changes.
     """
 
     buffer: Buffer

@@ -1,4 +1,4 @@
-"""Where a map is changed, and the rectangles that are computed anew for it."""
+"""Where windows change a map, and the rectangles that are computed for it."""
 
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -8,14 +8,14 @@ import numpy as np
 from occluscope.engine.incremental.intervals import Placement, Spans
 
 Layout = Literal["nchw", "nhwc"]
-WHOLE_FROM: Final = 0.65  # share of a map beyond which computing all of it costs less than cutting a rectangle out
+WHOLE_FROM: Final = 0.65  # share of a map from which on computing all of it is cheaper than a rectangle
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of a map: what is changed for each window position, and where the computed stretches lie.
+    """One axis of a map: the changed span for each window position, and the computed interval.
 
-    length: of the map; place: holds every span.
+    length: of the map. place: the computed intervals, which contain the spans.
     """
 
     spans: Spans
@@ -27,7 +27,7 @@ class Axis:
         return self.place.size == self.length
 
     def coordinates(self) -> np.ndarray:
-        """Places of the computed stretch: int64 [positions, size]."""
+        """Coordinates of the computed intervals: int64 [positions, size]."""
         return self.place.offsets[:, None] + np.arange(self.place.size)
 
     def widened(self) -> "Axis":
@@ -37,7 +37,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Field:
-    """A map's changes along both axes. layout: order of the map's axes in memory as the network sees them."""
+    """A map's changes along both axes. layout: order of the map's axes in the network."""
 
     y: Axis
     x: Axis
@@ -47,9 +47,9 @@ class Field:
     def of(
         cls, y: Spans, x: Spans, lengths: tuple[int, int], layout: Layout = "nchw", *, whole: bool = False
     ) -> "Field":
-        """Choose the rectangles: one size for all windows, or the whole map where that is cheaper.
+        """Choose the rectangles: one size for all windows, or the whole map if that is cheaper.
 
-        whole: where what it is computed from is whole already.
+        whole: choose the whole map, because its inputs are whole.
         """
         field = cls(Axis(y, y.uniform(lengths[0]), lengths[0]), Axis(x, x.uniform(lengths[1]), lengths[1]), layout)
         share = field.y.place.size * field.x.place.size / (lengths[0] * lengths[1])
@@ -57,7 +57,7 @@ class Field:
 
     @property
     def is_whole(self) -> bool:
-        """Whether the rectangles are the map itself."""
+        """Whether each rectangle is the whole map."""
         return self.y.is_whole and self.x.is_whole
 
     @property

@@ -1,4 +1,4 @@
-"""Which outputs of a layer a changed stretch of its input can touch: interval arithmetic along one axis, no tensors.
+"""Which outputs of a layer a changed interval of its input can affect: interval arithmetic along one axis, no tensors.
 
 A `Spans` holds one half-open interval [start, stop) for each window position along one axis. Rules follow
 Nakandala et al. (2019), 'Incremental and approximate inference for faster occlusion-based deep CNN explanations'.
@@ -11,9 +11,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Spans:
-    """What is changed along one axis, one interval a window position.
+    """The changed interval along one axis, for each window position.
 
-    start, stop: int64 [positions]; the interval is empty where stop ≤ start.
+    start, stop: int64 [positions]; the interval is empty if stop ≤ start.
     """
 
     start: np.ndarray
@@ -21,20 +21,20 @@ class Spans:
 
     @classmethod
     def of_windows(cls, origins: tuple[int, ...], window: int) -> "Spans":
-        """The windows themselves, on the picture."""
+        """The intervals of the windows themselves, on the picture."""
         start = np.asarray(origins, dtype=np.int64)
         return cls(start, start + window)
 
     @classmethod
     def whole(cls, positions: int, length: int) -> "Spans":
-        """All of an axis, for every position."""
+        """The whole axis, for every position."""
         return cls(np.zeros(positions, dtype=np.int64), np.full(positions, length, dtype=np.int64))
 
     def through_kernel(self, kernel: int, stride: int, padding: int, dilation: int, length: int) -> "Spans":
-        """Outputs of a sliding kernel that read any of it.
+        """Outputs of a sliding kernel that read any of the interval.
 
-        Output o reads inputs o·stride − padding + i·dilation for i in 0 … kernel − 1; length: outputs there are.
-        A dilated kernel may step over a short change; its interval is kept all the same, as one interval.
+        Output o reads inputs o·stride − padding + i·dilation for i in 0 … kernel − 1. length: number of outputs.
+        A dilated kernel may skip a short change; the interval then still contains all outputs between.
         """
         reach = (kernel - 1) * dilation
         first = -((reach - self.start - padding) // stride)  # ceil((start + padding − reach) / stride)
@@ -42,9 +42,9 @@ class Spans:
         return Spans(first.clip(0, length), (last + 1).clip(0, length))
 
     def through_source(self, source: np.ndarray) -> "Spans":
-        """Places of a padded axis that copy any of it, as the shortest interval that holds them all.
+        """The shortest interval of a padded axis with all positions that copy any of the interval.
 
-        source: int64 [padded length], the place each is copied from, −1 for a constant.
+        source: int64 [padded length], the position that each is copied from, −1 for a constant.
         """
         read = (source >= self.start[:, None]) & (source < self.stop[:, None])
         any_read = read.any(axis=1)
@@ -53,7 +53,7 @@ class Spans:
         return Spans(first, last)
 
     def union(self, other: "Spans") -> "Spans":
-        """The shortest interval that holds both; an empty one adds nothing."""
+        """The shortest interval that contains both; an empty one is ignored."""
         self_empty, other_empty = self.stop <= self.start, other.stop <= other.start
         start = np.where(
             self_empty, other.start, np.where(other_empty, self.start, np.minimum(self.start, other.start))
@@ -62,14 +62,14 @@ class Spans:
         return Spans(start, stop)
 
     def uniform(self, length: int) -> "Placement":
-        """One size for every position, as large as the largest interval, moved inside [0, length)."""
+        """Intervals of one size, that of the largest, moved inside [0, length)."""
         size = max(int((self.stop - self.start).max(initial=0)), 1)
         return Placement(self.start.clip(0, length - size), min(size, length))
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where rectangles of one size lie along one axis. offsets: int64 [positions]."""
+    """The position of rectangles of one size along one axis. offsets: int64 [positions]."""
 
     offsets: np.ndarray
     size: int

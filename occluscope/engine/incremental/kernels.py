@@ -1,4 +1,4 @@
-"""Convolution as fast as the machine has it: fused with what follows on a CPU, plain elsewhere."""
+"""Fast convolution: fused with the operations after it on a CPU, plain on other devices."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,7 +14,7 @@ Pair = tuple[int, int]
 class Activation:
     """A pointwise function that oneDNN can apply while it writes a convolution's outputs.
 
-    name, scalars, algorithm: as oneDNN's post-operations in PyTorch know it.
+    name, scalars, algorithm: arguments of PyTorch's interface to oneDNN's post-operations.
     """
 
     name: str
@@ -22,7 +22,7 @@ class Activation:
     algorithm: str = ""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The function by itself, in place: x is an output that nothing else reads yet."""
+        """Apply the function in place; nothing else may read x."""
         match self.name:
             case "relu":
                 return torch.relu_(x)
@@ -38,7 +38,7 @@ class Activation:
                 raise ValueError(f"no such activation: {self.name}")
 
 
-_WITH_SUM: Final = frozenset({"relu"})  # activations that oneDNN applies after a fused sum
+_WITH_SUM: Final = frozenset({"relu"})  # activations that oneDNN can apply after a fused sum
 _FUSED: Final = hasattr(torch.ops.mkldnn, "_convolution_pointwise") and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
 
@@ -48,13 +48,13 @@ def has_fused_kernels(device: torch.device) -> bool:
 
 
 def fuses_sum_with(activation: Activation | None) -> bool:
-    """Whether a sum and then this activation can follow a convolution in one kernel."""
+    """Whether one kernel can compute a convolution, a sum and then this activation."""
     return activation is None or activation.name in _WITH_SUM
 
 
 @dataclass(frozen=True)
 class Sliding:
-    """How a kernel slides over a map. padding: zeros that the kernel adds itself, the same at both sides."""
+    """Stride, padding and dilation of a kernel. padding: zeros that the kernel adds, the same on both sides."""
 
     stride: Pair
     padding: Pair
@@ -63,7 +63,7 @@ class Sliding:
 
 
 def pack_weight(weight: Tensor, sliding: Sliding, shape: tuple[int, ...]) -> Tensor:
-    """The weight in the order that the kernel reads it in, for inputs of this shape; done once instead of each call."""
+    """The weight in the kernel's own order for inputs of this shape, so that not each call has to reorder it."""
     if not has_fused_kernels(weight.device) or weight.dtype != torch.float32:
         return weight
     packed: Tensor = torch.ops.mkldnn._reorder_convolution_weight(  # noqa: SLF001 - as torch's own compiler calls it
@@ -80,7 +80,7 @@ def convolve(
     activation: Activation | None = None,
     addend: Tensor | None = None,
 ) -> Tensor:
-    """activation(conv2d(x) + addend); x and the result lie channels last. weight: packed or not."""
+    """activation(conv2d(x) + addend); x and the result are channels last. weight: packed or not."""
     stride, padding, dilation, groups = sliding.stride, sliding.padding, sliding.dilation, sliding.groups
     if has_fused_kernels(x.device) and x.dtype == torch.float32:
         geometry: tuple[Any, ...] = (list(padding), list(stride), list(dilation), groups)

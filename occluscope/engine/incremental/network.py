@@ -1,4 +1,4 @@
-"""A network whose windows are run by computing anew only what each of them changes."""
+"""A network that runs windows by computing only what each of them changes."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -18,22 +18,22 @@ from occluscope.engine.incremental.tracing import UntraceableError, trace
 from occluscope.engine.memory import unless_out_of_memory
 from occluscope.windows import WindowGrid
 
-CPU_BATCH: Final = 48  # windows; fewer share less of each step's fixed cost, more fall out of the caches
+CPU_BATCH: Final = 48  # windows; fewer share the fixed costs less, more do not fit into the caches
 CPU_BATCH_WORK: Final = 1.5e12  # floating-point operations of a batch's whole passes: some seconds, to show progress
 GPU_BATCH: Final = 128  # windows
-_TRACING_ERROR: Final = 1e-4  # relative; far over rounding in float32, far under a misread operation
-_ROUNDING: Final = 10  # roundings of the precision in use that the same operations may differ by
+_TRACING_ERROR: Final = 1e-4  # relative; far above rounding in float32, far below the error of a misread operation
+_ROUNDING: Final = 10  # rounding errors of the precision by which equal operations may differ
 
-_Layout = tuple[WindowGrid, int | None]  # windows, and the margin they are followed to
+_Layout = tuple[WindowGrid, int | None]  # windows of the grid, and the margin
 
 
 class IncrementalNetwork:
     """A network prepared for occlusion.
 
-    module: [batch, channels, height, width] → one tensor [batch, …], in eval mode; it is left as it is.
+    module: [batch, channels, height, width] → one tensor [batch, …], in eval mode; it is not changed.
     layers: names of modules that give maps; their channels' sums over space are appended to the outputs, which
-    then are [batch, outputs + channels of all these layers]. Of a module that runs several times the last counts.
-    passes: windows run since it was last set to zero, as whole passes' worth of multiplications.
+    then are [batch, outputs + channels of all these layers]. If a module runs several times, its last output counts.
+    passes: multiplications since it was last set to zero, in whole passes.
 
     Raises
     ------
@@ -49,7 +49,7 @@ class IncrementalNetwork:
         self._steps: list[Step] | None = None
         self._plans: tuple[Any, Kept, list[Plan]] | None = None
         self._multiplications = 0  # of a whole pass
-        self._most = GPU_BATCH  # windows at once that memory and patience allow
+        self._most = GPU_BATCH  # windows in a batch, limited by memory and by the time between two reports
         self.passes = 0.0
 
     def occluded(
@@ -57,11 +57,11 @@ class IncrementalNetwork:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Run the network with each window covered.
 
-        picture: [channels, height, width], prepared. grid: the windows. cover: what lies in them.
-        batch_size: most windows at once; where memory runs out it is halved.
-        One picture at a time: buffers and plans are shared by all that this network is asked.
-        Yields for one batch of windows after the other their places in `WindowGrid.origins`, int64 [batch], and the
-        network's outputs for them, [batch, …].
+        picture: [channels, height, width], normalised. grid: the windows. cover: what replaces the picture in them.
+        batch_size: most windows in a batch; it is halved if memory runs out.
+        Run one picture at a time: buffers and plans are shared by all calls.
+        Yields for each batch the windows' indices in `WindowGrid.origins`, int64 [batch], and the network's outputs for
+        them, [batch, …].
         """
         clear, values = self._kept(picture)
         most = self._at_most(batch_size)
@@ -86,9 +86,9 @@ class IncrementalNetwork:
     ) -> Callable[..., Tensor]:
         """A function that runs any of the grid's windows: `run(positions, exact=False)`.
 
-        positions: int64 [windows], places in `WindowGrid.origins`; the function gives the outputs [windows, …].
-        margin: how far beyond its window a change is followed, pixels of the picture; what lies further off keeps
-        its unoccluded value. That is approximate, and less work; with `exact`, or without a margin, nothing is left.
+        positions: int64 [windows], indices in `WindowGrid.origins`; the function returns outputs [windows, …].
+        margin: how far outside its window a change is followed, pixels of the picture. Pixels farther away keep their
+        unoccluded value, which is approximate and faster. With `exact`, or without a margin, all changes are followed.
         """
         clear, values = self._kept(picture)
         most = self._at_most(batch_size)
@@ -111,18 +111,18 @@ class IncrementalNetwork:
         return run
 
     def prepare(self, picture: Tensor) -> None:
-        """Shorten the steps and hold them against the module, on a picture [channels, height, width].
+        """Shorten the steps and compare them with the module, on a picture [channels, height, width].
 
         Raises
         ------
         UntraceableError
-            Tracing has misread the module. (`occluded` prepares by itself, and raises it as well.)
+            Tracing has misread the module. (`occluded` calls this, and can raise it too.)
         """
         with torch.inference_mode():
             self._prepared(picture[None].contiguous(memory_format=torch.channels_last))
 
     def forget_picture(self) -> None:
-        """Let go what is kept of the last picture: most of the memory that a prepared network holds."""
+        """Free what is kept of the last picture: most of the memory of a prepared network."""
         if self._plans is not None:
             self._plans[1].empty()
 
@@ -133,7 +133,7 @@ class IncrementalNetwork:
             return clear, unoccluded(self._prepared(clear), clear)
 
     def _planned(self, values: list[Any], layouts: list[_Layout], capacity: int) -> list[Plan]:
-        """Plans for all layouts, filled with a picture's values; made anew only for others, or another size."""
+        """Plans for all grids, with a picture's values. They are reused for the same grids and size of picture."""
         key = (tuple(values[0].shape), values[0].dtype, values[0].device, tuple(layouts), capacity)
         if self._plans is None or self._plans[0] != key:
             self._plans = None
@@ -160,13 +160,13 @@ class IncrementalNetwork:
         return min(batch_size, self._most) if batch_size else self._most
 
     def _halve(self, most: int) -> int:
-        """Go on with smaller batches, for further pictures too."""
+        """Use smaller batches, also for later pictures."""
         self._plans = None
         self._most = max(most // 2, 1)
         return self._most
 
     def _prepared(self, clear: Tensor) -> list[Step]:
-        """The steps, shortened once their shapes are known."""
+        """The steps, shortened when their shapes are known."""
         if self._steps is None:
             values = unoccluded(self._traced, clear, guarded=True)
             self._check_traced(values[-1], clear)
@@ -175,15 +175,15 @@ class IncrementalNetwork:
                 for step, value in zip(self._traced, values, strict=True)
             ]
             operations = _operations(self._module, clear)
-            self._multiplications = operations // 2  # each with its addition
+            self._multiplications = operations // 2  # multiplication and addition
             if clear.device.type == "cpu":
                 self._most = int(min(max(CPU_BATCH_WORK / operations, 1), CPU_BATCH))
             self._steps = shorten(shaped, clear.device)
-            self._traced = []  # its convolutions hold their weights once more, in the order the kernels read them
+            self._traced = []  # its convolutions have another copy of their weights, in the kernels' order
         return self._steps
 
     def _check_traced(self, traced: Tensor, clear: Tensor) -> None:
-        """Tracing can misread a model that changes tensors in place under several names; then it is not followed."""
+        """Raise if tracing misread the module, as it can if tensors are changed in place through several names."""
         own = self._module(clear.clone(memory_format=torch.contiguous_format))
         traced = traced[:, : own.shape[1]] if own.ndim == traced.ndim == 2 else traced  # without the layers' sums
         limit = max(_TRACING_ERROR, _ROUNDING * torch.finfo(own.dtype).eps)

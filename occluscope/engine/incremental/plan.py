@@ -1,4 +1,4 @@
-"""One grid of windows, planned once and run for as many of them and as many pictures as wanted."""
+"""The plan of one grid of windows, made once and run for any of its windows and any number of pictures."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from occluscope.windows import WindowGrid
 class Plan:
     """How a grid's windows are run, in batches of at most `capacity`.
 
-    margin: as of `Planner`. multiplications: of a whole pass. work: those for one window, as a share of them.
+    margin: as for `Planner`. multiplications: of a whole pass. work: the share of it for one window.
     """
 
     def __init__(
@@ -36,19 +36,19 @@ class Plan:
         self._output = self._planner.whole(len(steps) - 1)
         self._last_uses = _last_uses(steps)
         self._origins = torch.empty(0)
-        elsewhere = max(multiplications - self._planner.whole_work, 0)  # in steps that are always run whole
+        elsewhere = max(multiplications - self._planner.whole_work, 0)  # multiplications in steps that always run whole
         whole = self._planner.whole_work + elsewhere
         self.work = (self._planner.work + elsewhere) / whole if whole else 1.0
 
     def complete(self, device: torch.device) -> None:
-        """Put what does not change onto the device, once all plans over the same values are made."""
+        """Move constant tables to the device, after all plans over the same values are made."""
         self._planner.complete(device)
         self._origins = torch.from_numpy(self._grid.origins()).to(device)
 
     def run(self, clear: Tensor, cover: Cover, windows: Tensor | None = None) -> Tensor:
         """Run some windows as one batch: the network's outputs [batch, …].
 
-        windows: int64 [batch], places in the grid; none: all of them.
+        windows: int64 [batch], indices in the grid; None for all.
         """
         planner = self._planner
         planner.kept.begin_batch()
@@ -71,7 +71,7 @@ class Plan:
         return outputs
 
     def _covered(self, clear: Tensor, origins: Tensor, patches: Tensor) -> Tensor:
-        """The changed rectangles of the picture itself: the patches, or whole pictures with them in place."""
+        """The changed rectangles of the picture itself: the patches, or whole pictures with their patches."""
         state = self._planner.states[0]
         if not isinstance(state, Field) or not state.is_whole or patches.shape[-2:] == clear.shape[-2:]:
             return patches.contiguous(memory_format=torch.channels_last)
@@ -79,7 +79,7 @@ class Plan:
 
 
 def _last_uses(steps: Sequence[Step]) -> list[list[int]]:
-    """For each step the earlier ones whose values nobody reads after it."""
+    """For each step the earlier steps whose values are not read after it."""
     last = {source: index for index, step in enumerate(steps) for source in step.inputs}
     uses: list[list[int]] = [[] for _ in steps]
     for source, index in last.items():
@@ -91,12 +91,12 @@ def _last_uses(steps: Sequence[Step]) -> list[list[int]]:
 def unoccluded(steps: Sequence[Step], clear: Tensor, *, guarded: bool = False) -> list[Any]:
     """Values of all steps for the picture as it is, [1, channels, height, width].
 
-    guarded: look whether any call that no rule knows writes into what it is given.
+    guarded: check whether a call without a rule changes its inputs.
 
     Raises
     ------
     UntraceableError
-        One does: what is kept of the picture would change with every window.
+        A call changes its inputs, so the kept values would change with every window.
     """
     values: list[Any] = [clear]
     for step in steps[1:]:

@@ -1,4 +1,4 @@
-"""Deciding, before any window is run, what each step computes and where it reads: once a grid of windows."""
+"""Plans, once for each grid of windows, what each step computes and where it reads."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import torch
 from occluscope.engine.incremental.buffers import Buffer, Kept, Reading
 from occluscope.engine.incremental.fields import Field, Layout
 from occluscope.engine.incremental.intervals import Spans
-from occluscope.engine.incremental.steps import Changed, Constant, Native, Picture, Planned, Run, Steady, Step
+from occluscope.engine.incremental.steps import Changed, Constant, Input, Native, Planned, Run, Steady, Step
 from occluscope.windows import WindowGrid
 
 
 class Planner:
     """States of all steps for one grid of windows over one picture.
 
-    capacity: most windows that one batch has. margin: how far beyond its window a change is followed, pixels of the
-    picture; none: as far as it reaches. What lies further off keeps its unoccluded value, which is approximate.
+    capacity: most windows in one batch. margin: how far outside its window a change is followed, pixels of the
+    picture; None for all of it. Pixels farther away keep their unoccluded value, which is approximate.
     """
 
     def __init__(
@@ -27,14 +27,16 @@ class Planner:
     ) -> None:
         self.steps = steps
         self.kept = kept
-        self.values = kept.values  # of the picture that is planned with: for shapes and for what no picture changes
+        self.values = (
+            kept.values
+        )  # unoccluded values of the picture at planning: for shapes, and for values that do not depend on it
         self.grid = grid
         self._capacity = capacity
         self._margin = margin
         self.states: list[Field | Changed | Steady] = []
         self.runs: list[Run | None] = []
         self.readings: list[Reading] = []
-        self.work = self.whole_work = 0  # multiplications on maps: of one window, and of a whole pass
+        self.work = self.whole_work = 0  # multiplications on maps: for one window, and for a whole pass
         for index, step in enumerate(steps):
             planned = self._plan(index, step)
             self.states.append(planned.state)
@@ -43,7 +45,7 @@ class Planner:
     def field(
         self, y: Spans, x: Spans, lengths: tuple[int, int], layout: Layout = "nchw", *, whole: bool = False
     ) -> Field:
-        """Rectangles for a map's changes (see `Field.of`), cut at the margin."""
+        """Rectangles for a map's changes (see `Field.of`), clipped to the margin."""
         return Field.of(
             self._near(y, self.grid.origins_y, 0, lengths[0]),
             self._near(x, self.grid.origins_x, 1, lengths[1]),
@@ -53,7 +55,7 @@ class Planner:
         )
 
     def _near(self, spans: Spans, origins: tuple[int, ...], axis: int, length: int) -> Spans:
-        """What of the spans, on a map's axis of this length, lies within the margin of the windows."""
+        """The spans, on a map's axis of this length, clipped to the margin around the windows."""
         if self._margin is None:
             return spans
         scale = length / self.values[0].shape[2 + axis]
@@ -65,8 +67,8 @@ class Planner:
     def read(self, source: int, y: np.ndarray, x: np.ndarray, fill: float = 0.0) -> Run:
         """Read a step's map at the given coordinates.
 
-        y, x: int64 [positions along the axis, count], on the map; outside it stands `fill`.
-        The run gives [batch, channels, counts…] in the map's own layout.
+        y, x: int64 [positions along the axis, count], on the map; outside the map the value is `fill`.
+        A batch then reads [batch, channels, counts…] in the map's own layout.
         """
         state = self.states[source]
         lengths = self.lengths(source)
@@ -86,7 +88,7 @@ class Planner:
         return lambda batch: batch.gather(reading)
 
     def read_field(self, source: int, place: Field) -> Run:
-        """Read a step's map where another map's rectangles lie."""
+        """Read a step's map at another map's rectangles."""
         return self.read(source, place.y.coordinates(), place.x.coordinates())
 
     def lengths(self, index: int) -> tuple[int, int]:
@@ -98,8 +100,8 @@ class Planner:
         return int(height), int(width)
 
     def complete(self, device: torch.device) -> None:
-        """Put the tables onto the device, once all plans over the picture are made."""
-        self.values = ()  # they belong to one picture; plans outlive it
+        """Move the tables to the device, after all plans over the picture are made."""
+        self.values = ()  # plans are used for later pictures, and must not keep the values of this one
         for reading in self.readings:
             low_y, low_x = reading.buffer.low
             y, x = reading.places
@@ -107,7 +109,7 @@ class Planner:
             reading.tables = tuple(torch.from_numpy(np.ascontiguousarray(table)).to(device) for table in tables)
 
     def _plan(self, index: int, step: Step) -> Planned:
-        if isinstance(step.operation, Picture):
+        if isinstance(step.operation, Input):
             return self._plan_picture()
         inputs = [self.states[source] for source in step.inputs]
         if isinstance(step.operation, Constant) or (inputs and all(isinstance(state, Steady) for state in inputs)):

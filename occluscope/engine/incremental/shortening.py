@@ -1,4 +1,4 @@
-"""Fewer steps for the same numbers: batch norm folded into convolutions, padding, sums and activations fused."""
+"""Merges steps: batch norm is folded into convolutions; padding, sums and activations are fused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from occluscope.engine.incremental.steps import Operation, Step
 
 
 def shorten(steps: Sequence[Step], device: torch.device) -> list[Step]:
-    """Merge what can be merged, in place of both.
+    """Replace pairs of steps that can be merged by one.
 
     steps: with the shapes of their values (only maps of one shape are summed in a kernel).
     device: where it will run.
@@ -34,7 +34,7 @@ def shorten(steps: Sequence[Step], device: torch.device) -> list[Step]:
 
 
 def _without_same(steps: Sequence[Step]) -> list[Step]:
-    """Leave out operations that change nothing (but the last step stays, it is the output)."""
+    """Remove operations that change nothing, except the last step, which is the output."""
     kept: list[Step] = []
     place: dict[int, int] = {}
     for index, step in enumerate(steps):
@@ -48,7 +48,7 @@ def _without_same(steps: Sequence[Step]) -> list[Step]:
 
 
 def _merged(steps: Sequence[Step], merge: Callable[[Operation, Operation], Operation | None]) -> list[Step]:
-    """Replace a step and the only one that reads it by one, wherever `merge` knows how."""
+    """Replace a step and its only reader by one step, if `merge` can merge them."""
     readers = Counter(source for step in steps for source in step.inputs)
     kept: list[Step] = []
     place: dict[int, int] = {}
@@ -96,7 +96,7 @@ def _activation_into_convolution(before: Operation, after: Operation) -> Operati
 
 
 def _sum_into_convolution(steps: Sequence[Step]) -> list[Step]:
-    """Let the later of a sum's two branches, where it ends in a convolution, add the other one itself."""
+    """If the later branch of a sum ends in a convolution, let the convolution add the other branch."""
     steps = list(steps)
     readers = Counter(source for step in steps for source in step.inputs)
     dropped: dict[int, int] = {}
@@ -111,7 +111,7 @@ def _sum_into_convolution(steps: Sequence[Step]) -> list[Step]:
             and readers[later] == 1
             and convolution.activation is None
             and not convolution.with_addend
-            and steps[earlier].shape == steps[later].shape  # a sum that broadcasts is none that a kernel does
+            and steps[earlier].shape == steps[later].shape  # kernels do not broadcast a sum
         ):
             both = replace(convolution, with_addend=True)
             steps[later] = Step(step.name, both, (*steps[later].inputs, earlier), step.shape)

@@ -1,4 +1,4 @@
-"""A network as a list of steps, and what every operation must be able to do."""
+"""A network as a list of steps, and the interface of operations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Run = Callable[["Batch"], Any]
 
 @dataclass(frozen=True)
 class Changed:
-    """A value that is changed as a whole: no map, or one whose changes are not followed any more."""
+    """A value that changes as a whole: it is not a map, or its changes are no longer followed."""
 
 
 @dataclass(frozen=True)
@@ -29,30 +29,30 @@ class Steady:
 
 @dataclass(frozen=True)
 class Planned:
-    """How a step is run for a batch of windows, and what its value then is."""
+    """How a step runs for a batch of windows, and the state of its value."""
 
     state: Field | Changed | Steady
     run: Run
 
 
 class Operation(ABC):
-    """What a step does."""
+    """The operation of a step."""
 
     @abstractmethod
     def whole(self, *values: Any) -> Any:
-        """On whole values, as the network itself would."""
+        """Compute whole values, as the network itself does."""
 
     def plan(self, planner: Planner, inputs: tuple[int, ...]) -> Planned | None:  # noqa: ARG002
-        """How to do it on rectangles alone; none where only whole values will do.
+        """Plan the computation of rectangles; None if only whole values can be computed.
 
-        inputs: the steps whose values it takes; the planner knows their states and unoccluded values.
+        inputs: indices of the steps whose values it takes. The planner has their states and unoccluded values.
         """
         return None
 
 
 @dataclass
 class Step:
-    """One step. inputs: indices of earlier steps; shape: of its unoccluded value, if that is a tensor."""
+    """One step. inputs: indices of earlier steps. shape: of its unoccluded value, if it is a tensor."""
 
     name: str
     operation: Operation
@@ -60,7 +60,7 @@ class Step:
     shape: tuple[int, ...] | None = None
 
 
-class Picture(Operation):
+class Input(Operation):
     """The network's input; always the first step."""
 
     def whole(self, *values: Any) -> Tensor:
@@ -79,7 +79,7 @@ class Constant(Operation):
 
 @dataclass
 class Native(Operation):
-    """Anything that no rule knows: run as it is, on whole values. call: takes the inputs in order."""
+    """A call without a rule, which runs unchanged on whole values. call: takes the inputs in order."""
 
     call: Callable[..., Any]
 

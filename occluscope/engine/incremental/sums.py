@@ -1,7 +1,7 @@
-"""What a map adds up to outside a rectangle, by additions alone.
+"""Sums of a map outside a rectangle, by additions only.
 
-Taking the rectangle from the total would be shorter. But where one holds nearly all of the total, as the peak of an
-exponential does, the difference is rounding.
+Total minus rectangle would be shorter. But if the rectangle has nearly all of the total, as with the peak of an
+exponential, the difference is rounding error only.
 """
 
 import torch
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def sums_outside(value: Tensor, size: tuple[int, int]) -> Tensor:
-    """Of a map [channels, height, width] for each place of a rectangle of that size: [top, left, channels]."""
+    """Sums of a map [channels, height, width] outside a rectangle, for each of its positions: [top, left, channels]."""
     height, width = size
     above, below = _around(value.sum(2), height)
     left, right = _around(_sliding(value, height), width)
@@ -17,7 +17,7 @@ def sums_outside(value: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _around(value: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Along the last axis for each place of a run of that length: the sums before it, and behind it."""
+    """Sums before and after an interval of this length, for each of its positions along the last axis."""
     before, behind = (torch.zeros_like(value[..., : value.shape[-1] - length + 1]) for _ in range(2))
     before[..., 1:] = value[..., : value.shape[-1] - length].cumsum(-1)
     behind[..., :-1] = value[..., length:].flip(-1).cumsum(-1).flip(-1)
@@ -25,7 +25,7 @@ def _around(value: Tensor, length: int) -> tuple[Tensor, Tensor]:
 
 
 def _sliding(value: Tensor, length: int) -> Tensor:
-    """Sums of each run of that length along axis 1: of runs of 1, 2, 4, … put together."""
+    """Sums of each interval of this length along axis 1, composed of intervals of 1, 2, 4, …."""
     places = value.shape[1] - length + 1
     total, start, reach = torch.zeros_like(value[:, :places]), 0, 1
     while True:

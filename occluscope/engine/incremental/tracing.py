@@ -1,4 +1,4 @@
-"""From a module to a list of steps: traced, translated by the rules, and made shorter."""
+"""From a module to a list of steps: it is traced and translated by the rules."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch import fx, nn
 from occluscope.engine.incremental.rules import builders  # noqa: F401 - registers the rules
 from occluscope.engine.incremental.rules.pooling import GlobalMean
 from occluscope.engine.incremental.rules.table import RULES, Call, translate, without_in_place
-from occluscope.engine.incremental.steps import Constant, Native, Operation, Picture, Step
+from occluscope.engine.incremental.steps import Constant, Input, Native, Operation, Step
 from occluscope.engine.mutation import CLONES, UntraceableError, make_functional
 
 __all__ = ["UntraceableError", "trace"]
 
 
 class _Tracer(fx.Tracer):
-    """Keeps whole what a rule knows, and torch's own layers."""
+    """Does not trace into modules that have a rule, nor into torch's own layers."""
 
     def __init__(self) -> None:
-        shufflenet = sys.modules.get("torchvision.models.shufflenetv2")  # imported by whoever made such a model
+        shufflenet = sys.modules.get("torchvision.models.shufflenetv2")  # already imported if a model uses it
         super().__init__(autowrap_functions=(shufflenet.channel_shuffle,) if shufflenet else ())
-        self.outputs: dict[str, fx.Node] = {}  # what each module gave when it last ran, by the module's name
+        self.outputs: dict[str, fx.Node] = {}  # the last output of each module, by the module's name
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return type(m) in RULES or super().is_leaf_module(m, module_qualified_name)
@@ -40,15 +40,15 @@ class _Tracer(fx.Tracer):
 
 
 def trace(module: nn.Module, layers: Sequence[str] = ()) -> list[Step]:
-    """The module's steps; the first is its input, the last its output.
+    """The module's steps. The first is its input, the last its output.
 
-    Parameters are shared with the module, not copied.
+    Parameters are shared with the module.
     layers: names of modules that give maps; their channels' sums over space are appended to the output.
 
     Raises
     ------
     UntraceableError
-        torch.fx cannot follow it, it takes several inputs, gives no single tensor, or does not run such a layer.
+        torch.fx cannot trace the module, it has several inputs, its output is not one tensor, or a layer does not run.
     """
     name = type(module).__name__
     tracer = _Tracer()
@@ -69,7 +69,7 @@ def trace(module: nn.Module, layers: Sequence[str] = ()) -> list[Step]:
 
 
 class _Translation:
-    """Steps of a graph, in its order."""
+    """The steps of a graph, in the graph's order."""
 
     def __init__(self, module: nn.Module, graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
         self.steps: list[Step] = []
@@ -81,7 +81,7 @@ class _Translation:
             self._add(node)
 
     def with_sums(self, layers: Sequence[fx.Node]) -> list[Step]:
-        """The steps, at the end of their output the sums over space of these maps' channels."""
+        """The steps, with the sums over space of these maps' channels appended to the output."""
         if not layers:
             return self.steps
         parts = [len(self.steps) - 1]
@@ -95,12 +95,12 @@ class _Translation:
         match node.op:
             case "placeholder":
                 if self.steps:
-                    if node.args:  # a further argument with a default
+                    if node.args:  # another argument, with a default
                         self._constants[node] = node.args[0]
                         self._append(node, Constant(node.args[0]), [])
                         return
                     raise UntraceableError("the model takes more than one input")
-                self._append(node, Picture(), [])
+                self._append(node, Input(), [])
             case "get_attr":
                 value = operator.attrgetter(str(node.target))(self._module)
                 self._constants[node] = value
@@ -125,11 +125,11 @@ class _Translation:
         self.steps.append(Step(node.name, operation, tuple(self._index[source] for source in inputs)))
 
     def _native(self, node: fx.Node, target: Any) -> tuple[Operation, list[fx.Node]]:
-        """The call as it stands in the network, taking its nodes in the order they appear."""
+        """A function that runs the call unchanged, with its nodes as arguments in the order they appear."""
         nodes = list(node.all_input_nodes)
         function: Callable[..., Any]
         if node.op == "call_method":
-            # Maps lie channels last here; of such a one there may be no view where of the model's own there is.
+            # Maps are channels last here, and some views of the model's own maps do not exist for them.
             sizes = not any(isinstance(value, torch.dtype) for value in node.args) and not node.kwargs
             method = "reshape" if target == "view" and sizes else str(target)
 

@@ -1,1 +1,1 @@
-"""What a rule of one's own is written with. The engine's rules stand in `occluscope.engine.incremental.rules`."""
+"""Names for writing your own rules. The engine's rules are in `occluscope.engine.incremental.rules`."""

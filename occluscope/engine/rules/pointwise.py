@@ -1,4 +1,4 @@
-"""The operation for whatever computes each pixel by itself."""
+"""The operation for functions that compute each pixel independently."""
 
 from occluscope.engine.incremental.rules.pointwise import Pointwise
 

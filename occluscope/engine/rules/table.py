@@ -1,4 +1,4 @@
-"""Registering a rule: `rule(*targets)` takes a builder, which gets a `Call` and gives a `Translation`."""
+"""Registers rules: `rule(*targets)` decorates a builder, which takes a `Call` and returns a `Translation`."""
 
 from occluscope.engine.incremental.rules.table import RULES, Builder, Call, Translation, rule
 

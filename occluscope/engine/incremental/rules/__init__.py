@@ -1,1 +1,1 @@
-"""What each kind of operation computes of a changed rectangle: one module a kind, and the table that finds them."""
+"""Rules: what each kind of operation computes for a changed rectangle. One module for each kind, and their table."""

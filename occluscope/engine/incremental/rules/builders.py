@@ -21,11 +21,11 @@ from occluscope.engine.incremental.rules.table import Call, Translation, full_na
 
 _NCHW_TO_NHWC: Final = (0, 2, 3, 1)
 _NHWC_TO_NCHW: Final = (0, 3, 1, 2)
-# Named, not imported: a second that every worker would take to start, whatever its models are.
+# By name: importing them would add a second to the start of every worker.
 _CHANNEL_SHUFFLE: Final = "torchvision.models.shufflenetv2.channel_shuffle"
 _STOCHASTIC_DEPTH: Final = "torchvision.ops.stochastic_depth.stochastic_depth"
 
-# Functions of each number by itself; inplace is never used, since a map may be read again.
+# Functions of single numbers. They never work in place, since a map may be read again.
 _ACTIVATION_MODULES: Final = (
     nn.Sigmoid, nn.Tanh, nn.ELU, nn.SELU, nn.CELU, nn.Softplus, nn.Mish, nn.LeakyReLU, nn.Hardsigmoid,
     nn.LogSigmoid, nn.Softsign, nn.Hardshrink, nn.Softshrink, nn.Tanhshrink, nn.Threshold,
@@ -177,7 +177,7 @@ def _part(call: Call) -> Translation | None:
 
 @rule(operator.getitem)
 def _pick(call: Call) -> Translation | None:
-    """One of several maps; or one channel of a map that becomes a map of one channel (x[:, c].unsqueeze(1))."""
+    """Indexing: one of several maps, or one channel as a map of one channel (x[:, c].unsqueeze(1))."""
     source, index = call.args
     if isinstance(index, int):
         return Pointwise(lambda parts: parts[index], layouts=("nchw",)), [source]
@@ -322,7 +322,7 @@ def _settings(call: Call, *names: str) -> dict[str, Any]:
 
 
 def _symmetric(module: nn.Conv2d) -> tuple[int, int, int, int]:
-    """Padding (top, bottom, left, right): ``same`` may need one more at the far side."""
+    """Padding (top, bottom, left, right): ``same`` may need one more pixel at the far side."""
     left, right, top, bottom = module._reversed_padding_repeated_twice  # noqa: SLF001 - the one place that has it
     return top, bottom, left, right
 

@@ -16,7 +16,7 @@ from occluscope.engine.incremental.kernels import Activation, Pair, Sliding, con
 from occluscope.engine.incremental.planning import Planner
 from occluscope.engine.incremental.steps import Operation, Planned, Run
 
-_MODES: Final = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}  # as numpy.pad calls them
+_MODES: Final = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}  # numpy.pad's names of the modes
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Convolution(Operation):
             spans = [own.union(theirs.spans) for own, theirs in zip(spans, (addend.y, addend.x), strict=True)]
         whole = source.is_whole or (addend is not None and addend.is_whole)
         field = planner.field(spans[0], spans[1], lengths, whole=whole)
-        each = self.weight.numel()  # multiplications for one place of the output
+        each = self.weight.numel()  # multiplications for one pixel of the output
         planner.work += each * field.y.place.size * field.x.place.size
         planner.whole_work += each * lengths[0] * lengths[1]
         read_addend = planner.read_field(inputs[1], field) if self.with_addend else None
@@ -77,7 +77,10 @@ class Convolution(Operation):
     def _run_rectangles(
         self, planner: Planner, source: int, state: Field, field: Field, read_addend: Run | None
     ) -> Run:
-        pointwise = self.weight.shape[2:] == (1, 1)  # reads exactly the pixels it needs, whatever the stride
+        pointwise = self.weight.shape[2:] == (
+            1,
+            1,
+        )  # the rectangle read has exactly the pixels that are needed, for any stride
         y, x = (
             self._inputs(state_axis, axis, which, pointwise=pointwise)
             for which, (state_axis, axis) in enumerate(zip((state.y, state.x), (field.y, field.x), strict=True))
@@ -105,7 +108,7 @@ class Convolution(Operation):
         return sizes[0], sizes[1]
 
     def _inputs(self, source: Axis, axis: Axis, which: int, *, pointwise: bool) -> np.ndarray:
-        """Coordinates on the input map that the outputs of each rectangle read: [positions, count]."""
+        """Coordinates on the input that the outputs of each rectangle read: [positions, count]."""
         low, stride, dilation = self.padding[2 * which], self.stride[which], self.dilation[which]
         reach = (int(self.weight.shape[2 + which]) - 1) * dilation
         if pointwise:
@@ -119,16 +122,16 @@ class Convolution(Operation):
         return copied
 
     def _source(self, length: int, which: int) -> np.ndarray:
-        """The place that each place of the padded axis is copied from (modes other than zeros)."""
+        """The position that each position of the padded axis is copied from (modes other than zeros)."""
         low, high = self.padding[2 * which : 2 * which + 2]
         source: np.ndarray = np.pad(np.arange(length), (low, high), mode=_MODES[self.mode])  # type: ignore[call-overload]
         return source
 
     def _pad_for_kernel(self, x: Tensor) -> tuple[Tensor, Pair]:
-        """Padding that the kernel can do itself is left to it; the rest is done here."""
+        """Add the padding that the kernel cannot add itself."""
         top, bottom, left, right = self.padding
         reach = [(int(length) - 1) * step for length, step in zip(self.weight.shape[2:], self.dilation, strict=True)]
-        # With more padding than the kernel reaches, oneDNN has been seen to read beyond small maps and crash.
+        # With more padding than the kernel's reach, oneDNN may read outside small maps and crash.
         if self.mode == "zeros" and top == bottom <= reach[0] and left == right <= reach[1]:
             return x, (top, left)
         mode = "constant" if self.mode == "zeros" else self.mode
@@ -140,7 +143,7 @@ class Convolution(Operation):
         return convolve(x, self._packed(x, sliding), self.bias, sliding, self.activation, addend)
 
     def _packed(self, x: Tensor, sliding: Sliding) -> Tensor:
-        """The weight packed once: the order that suits one size of map was seen to suit every other."""
+        """The weight, packed once: the order for one size of map is also fast for others."""
         key = sliding.stride
         if key not in self._packs:
             self._packs[key] = pack_weight(self.weight, sliding, tuple(x.shape))

@@ -1,4 +1,4 @@
-"""Everything that works on each pixel by itself: activations, batch norm, sums of branches, joined channels."""
+"""Operations that compute each pixel independently: activations, batch norm, sums of branches, joined channels."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from occluscope.engine.incremental.steps import Changed, Operation, Planned, Ste
 class Pointwise(Operation):
     """A function of maps of one height and width whose value at a pixel depends on that pixel alone.
 
-    function: takes the inputs in order. layouts: orders of the axes under which that is so.
-    gives: the layout of its value, where it changes it (a permutation of axes). activation: the same function
-    as one that a convolution before it can take over. is_sum: whether it adds its two inputs. work: multiplications
-    for each pixel, where there are many.
+    function: takes the inputs in order. layouts: orders of the axes for which this is true.
+    gives: the layout of its value, if it differs (a permutation of axes). activation: the same function in a form that
+    a convolution before it can apply. is_sum: whether it adds its two inputs. work: multiplications for each pixel, if
+    there are many.
     """
 
     function: Callable[..., Any]
@@ -50,7 +50,7 @@ class Pointwise(Operation):
             y.spans, x.spans, first.lengths, first.layout, whole=any(field.is_whole for field in fields)
         )
         if len(fields) == 1:
-            place = first  # what it reads is what it gives
+            place = first  # the positions read are those written
         reads = [
             planner.read_field(source, place)
             if isinstance(planner.states[source], Field)
@@ -69,7 +69,7 @@ def _steady(planner: Planner, inputs: tuple[int, ...]) -> list[int]:
 
 
 def _broadcasts(value: Any, field: Field) -> bool:
-    """Whether an unchanged value is the same for every pixel: a number, or a tensor without height and width."""
+    """Whether a constant is the same for every pixel: a number, or a tensor without height and width."""
     if not isinstance(value, Tensor):
         return isinstance(value, int | float)
     height_and_width = value.shape[-2:] if field.layout == "nchw" else value.shape[-3:-1]

@@ -1,4 +1,4 @@
-"""Pooling: rectangles grow by the window's reach; the mean over the whole map changes by what the rectangle does."""
+"""Pooling: rectangles grow by the window's reach; a mean over the whole map is updated from the rectangle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from occluscope.engine.incremental.steps import Changed, Operation, Planned
 
 @dataclass
 class MaxPool(Operation):
-    """Max pooling; what lies outside the map is −∞."""
+    """Max pooling; pixels outside the map are −∞."""
 
     kernel: Pair
     stride: Pair
@@ -56,7 +56,7 @@ class MaxPool(Operation):
 
 @dataclass
 class AveragePool(Operation):
-    """Average pooling; what lies outside the map counts as 0, or not at all."""
+    """Average pooling; pixels outside the map count as 0, or are not counted."""
 
     kernel: Pair
     stride: Pair
@@ -96,7 +96,7 @@ class AveragePool(Operation):
         return Planned(field, run)
 
     def _scale(self, value: Tensor, field: Field) -> Callable[[Any], Tensor] | None:
-        """Kernel area ÷ divisor of each output, where they differ: at padded edges, or for a divisor of one's own."""
+        """Kernel area ÷ divisor of each output, if they differ: at padded edges, or with `divisor_override`."""
         area = self.kernel[0] * self.kernel[1]
         ones = value.new_ones(1, 1, *value.shape[-2:])
         plain = AveragePool(self.kernel, self.stride, self.padding, self.ceil, count_include_pad=True, divisor=area)
@@ -110,7 +110,7 @@ class AveragePool(Operation):
 
 @dataclass
 class AdaptiveAverage(Operation):
-    """Average pooling to a size of output (none: that axis's own). Sizes that divide the map's are plain pooling."""
+    """Average pooling to a size of output (None keeps an axis). Sizes that divide the map's are plain pooling."""
 
     height: int | None
     width: int | None
@@ -134,7 +134,7 @@ class AdaptiveAverage(Operation):
 
 @dataclass
 class GlobalMean(Operation):
-    """The mean over a map's height and width. keep: whether both stay as axes of length 1; total: the sum instead."""
+    """The mean over a map's height and width. keep: keep both as axes of length 1. total: the sum instead."""
 
     keep: bool
     total: bool = False
@@ -146,8 +146,8 @@ class GlobalMean(Operation):
     def plan(self, planner: Planner, inputs: tuple[int, ...]) -> Planned | None:
         """(Unoccluded sum outside the rectangle + sum of the rectangle) ÷ area, the sums in float64.
 
-        Nothing is subtracted: where the rectangle replaces all that was large, what is left of the total less that
-        would be rounding alone.
+        Nothing is subtracted: if the rectangle has nearly all of the total, the total minus the rectangle would be
+        rounding error only.
         """
         source = planner.states[inputs[0]]
         if not isinstance(source, Field) or source.layout != "nchw" or source.is_whole:

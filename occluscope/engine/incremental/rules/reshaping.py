@@ -1,4 +1,4 @@
-"""Operations that move pixels without computing: padding, and questions about a map's shape."""
+"""Operations that move pixels without computing: padding, and reading a map's shape."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from occluscope.engine.incremental.steps import Changed, Operation, Planned
 
 
 class Same(Operation):
-    """Its input, unchanged (dropout in eval mode); left out of the network before it is planned."""
+    """Returns its input (dropout in eval mode). It is removed from the network before planning."""
 
     def whole(self, *values: Any) -> Any:
         return values[0]
@@ -48,7 +48,7 @@ class Padding(Operation):
 
 @dataclass
 class Shape(Operation):
-    """A tensor's size, or its length along one axis: of the whole map, however little of it is computed."""
+    """A tensor's size, or its length along one axis: of the whole map, also if only a rectangle is computed."""
 
     axis: int | None
 

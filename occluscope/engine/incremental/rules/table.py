@@ -16,9 +16,9 @@ from occluscope.engine.incremental.steps import Operation
 class Call:
     """One call of the traced network.
 
-    target: the module, the function, or a method's name. args, kwargs: as given, tensors of the network as nodes.
+    target: the module, the function, or a method's name. args, kwargs: of the call, with tensors as nodes.
     constants: values of the parameters and buffers that the network reads, by node.
-    users: the nodes that read its value.
+    users: the nodes that read the call's value.
     """
 
     target: Any
@@ -28,7 +28,7 @@ class Call:
     users: tuple[fx.Node, ...] = ()
 
     def bind(self, *names: str, **defaults: Any) -> dict[str, Any]:
-        """Arguments by name, in the order of a signature, with defaults for those not given."""
+        """Arguments by name, in the order of a signature, with defaults for missing ones."""
         bound = {**defaults, **dict(zip(names, self.args, strict=False)), **self.kwargs}
         return {
             name: self.constants[value] if isinstance(value, fx.Node) and value in self.constants else value
@@ -45,9 +45,9 @@ RULES: Final[dict[Any, Builder]] = {}
 def rule(*targets: Any) -> Callable[[Builder], Builder]:
     """Register a builder for module classes, functions or methods' names.
 
-    A function of a package that is slow to import may be named instead: ``"package.module.function"``.
-    The builder gives an operation and the nodes it takes, or None where the call is of no form it knows; then
-    the call runs as it is, on whole values: always exact, only not faster.
+    A function of a package that is slow to import can be given by name: ``"package.module.function"``.
+    The builder returns an operation and its input nodes, or None if it does not support this form of the call. The call
+    then runs unchanged on whole values, which is exact but not faster.
     """
 
     def register(builder: Builder) -> Builder:
@@ -59,23 +59,23 @@ def rule(*targets: Any) -> Callable[[Builder], Builder]:
 
 
 def translate(call: Call) -> Translation | None:
-    """The operation for a call, if a rule knows it."""
+    """The operation for a call, if there is a rule."""
     key = type(call.target) if isinstance(call.target, nn.Module) else call.target
     try:
         builder = RULES.get(key) or RULES.get(full_name(key))
-    except TypeError:  # a target that cannot be looked up
+    except TypeError:  # a target that is not hashable
         return None
     return builder(call) if builder else None
 
 
 def full_name(function: Any) -> str | None:
-    """The module and the name of a function, as ``"package.module.function"``; None for what has no such name."""
+    """A function's module and name, as ``"package.module.function"``; None if it has none."""
     module, name = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     return f"{module}.{name}" if module and name else None
 
 
 def without_in_place(module: nn.Module) -> nn.Module:
-    """The module, or where it would write into its input, a copy of it (with the same parameters) that does not."""
+    """The module; if it works in place, a copy with the same parameters that does not."""
     if not getattr(module, "inplace", False):
         return module
     changed = copy.copy(module)
