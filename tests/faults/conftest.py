@@ -9,7 +9,24 @@ from tests.faults.site import Site, running_site
 from tests.parts import BROKERS, consumers, wait_until
 
 WORKERS = 2
+ONE_PAIR = {  # of servers, where what is tried has little to do with the database; the other pair in the long run alone
+    "test_api.py": "sqlite-valkey",
+    "test_broker.py": "postgresql-valkey",
+    "test_cancel.py": "sqlite-valkey",
+    "test_reconcilers.py": "postgresql-valkey",
+    "test_webhooks.py": "postgresql-valkey",
+}
 _totals = pytest.StashKey[dict[str, Totals]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the second pair of servers to the long run, by `ONE_PAIR`; another broker is no second database."""
+    for item in items:
+        call = getattr(item, "callspec", None)
+        pair = call.params.get("running") if call else None
+        if pair in ("sqlite-valkey", "postgresql-valkey") and pair != ONE_PAIR.get(item.path.name, pair):
+            item.add_marker("long")
 
 
 @pytest.fixture(scope="session", params=["sqlite-valkey", "postgresql-valkey"])

@@ -20,7 +20,7 @@ from service.store.workers import live_workers
 from tests.conftest import encode, random_picture
 
 MODEL = "efficientnet_lite0"
-SECONDS_LONG = {"window": 32, "stride": 12, "method": "naive", "insertion_deletion": False}  # 289 windows
+SECONDS_LONG = {"window": 32, "stride": 16, "method": "naive", "insertion_deletion": False}  # 169 windows
 INSTANT = {"window": 112, "stride": 56, "insertion_deletion": False}  # 9 windows
 SUCCEEDS = ("succeeded",)
 

@@ -83,36 +83,43 @@ def test_an_api_process_outlives_a_clock_that_is_set_back(site: Site, clock: Pat
     assert next(site.client.jobs())
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """On PostgreSQL, whose clock all parts share."""
+    with running_site(tmp_path_factory.mktemp("shared-clock"), "postgresql", workers=1) as running:
+        running.ledger.know(SECONDS_LONG, 0)
+        yield running
+
+
 @pytest.mark.parametrize("seconds", [+HOUR, -HOUR])
 def test_an_api_process_with_a_wrong_clock_shows_what_is_right(
-    wrong: dict[str, str], clock: Path, seconds: int, tmp_path: Path
+    shared: Site, wrong: dict[str, str], clock: Path, seconds: int
 ) -> None:
-    """On PostgreSQL, whose clock all parts share: only the API's own is wrong."""
+    """Only the API's own is wrong."""
+    site = shared
     clock.write_text(str(seconds))
-    with running_site(tmp_path, "postgresql", workers=1) as site:
-        site.ledger.know(SECONDS_LONG, 0)
-        site.parts.kill("api")
-        honest, site.parts.environment = site.parts.environment, {**site.parts.environment, **wrong}
-        site.parts.start("api")
-        site.parts.environment = honest
-        wait_until(lambda: site.retried(lambda: consumers(site.parts.url)) == 1, 60)
-        answered = httpx.get(f"{site.parts.url}/healthz").headers["Date"]
-        assert abs((parsedate_to_datetime(answered) - datetime.now(UTC)).total_seconds()) > HOUR / 2  # it is wrong
-        began = datetime.now(UTC)
-        job = site.ledger.submit(SECONDS_LONG, 0)
-        site.wait_until_under_way(job)
-        shown = site.client.job(job.id)
-        left = shown.progress.eta_seconds
-        assert left is not None
-        assert 0 < left < HOUR / 6
-        waiting = httpx.get(f"{site.parts.url}/metrics").text
-        assert all(
-            float(age) < HOUR / 6 for age in re.findall(r"^occluscope_\w*oldest\w*\{.*\} (\S+)$", waiting, re.MULTILINE)
-        )
-        shown = site.wait(job)
-        assert shown.started_at is not None
-        assert shown.finished_at is not None
-        assert began - timedelta(seconds=1) <= shown.created_at <= shown.started_at <= shown.finished_at
-        assert shown.finished_at <= datetime.now(UTC) + timedelta(seconds=1)
-        totals = site.ledger.audit()
-        assert totals.all_well, str(totals)
+    site.parts.kill("api")
+    honest, site.parts.environment = site.parts.environment, {**site.parts.environment, **wrong}
+    site.parts.start("api")
+    site.parts.environment = honest
+    wait_until(lambda: site.retried(lambda: consumers(site.parts.url)) == 1, 60)
+    answered = httpx.get(f"{site.parts.url}/healthz").headers["Date"]
+    assert abs((parsedate_to_datetime(answered) - datetime.now(UTC)).total_seconds()) > HOUR / 2  # it is wrong
+    began = datetime.now(UTC)
+    job = site.ledger.submit(SECONDS_LONG, 0)
+    site.wait_until_under_way(job)
+    shown = site.client.job(job.id)
+    left = shown.progress.eta_seconds
+    assert left is not None
+    assert 0 < left < HOUR / 6
+    waiting = httpx.get(f"{site.parts.url}/metrics").text
+    assert all(
+        float(age) < HOUR / 6 for age in re.findall(r"^occluscope_\w*oldest\w*\{.*\} (\S+)$", waiting, re.MULTILINE)
+    )
+    shown = site.wait(job)
+    assert shown.started_at is not None
+    assert shown.finished_at is not None
+    assert began - timedelta(seconds=1) <= shown.created_at <= shown.started_at <= shown.finished_at
+    assert shown.finished_at <= datetime.now(UTC) + timedelta(seconds=1)
+    totals = site.ledger.audit()
+    assert totals.all_well, str(totals)
