@@ -8,8 +8,10 @@ from sqlalchemy.orm import Session
 
 from occluscope.engine.memory import is_out_of_memory
 from occluscope.errors import OccluscopeError, UnitAbortedError
+from occluscope.models.card import ModelCard
 from service.store.database import is_outage
 from service.store.given import NOTHING, Given
+from service.store.inspections import commit_inspection
 from service.store.leases import Claim, give_back_unit
 from service.store.packing import PackedOutcome
 from service.store.units import commit_unit, fail_unit
@@ -41,6 +43,17 @@ class Succeeded:
 
     def write(self, session: Session, claim: Claim) -> bool:
         return commit_unit(session, claim, self.outcome, self.before)
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """The unit inspected a model. card: what it found."""
+
+    card: ModelCard
+    name: ClassVar[str] = "model inspected"
+
+    def write(self, session: Session, claim: Claim) -> bool:
+        return commit_inspection(session, claim, self.card)
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,13 @@ from service.store.database import Database
 from service.store.leases import Claim, claim_unit, end_lease
 from service.store.packing import UnpackableError
 from service.store.scheduling import due_unit
+from service.store.states import INSPECT
 from service.store.units import fail_queued_unit
 from workers.activity import Activity
 from workers.computing import computed
-from workers.endings import Ending, Failed, Succeeded, ending_after
+from workers.endings import Ending, Failed, Inspected, Succeeded, ending_after
 from workers.heartbeat import Heartbeat
+from workers.inspection import inspected_card
 from workers.memory import end_in_order, is_within, memory_bound
 from workers.model_cache import ModelCache
 from workers.patience import Written, write_patiently
@@ -118,6 +120,8 @@ class Executor:
     def _computed(self, claim: Claim, report: UnitReport) -> Ending:
         """Compute the unit; gives how it ends."""
         try:
+            if claim.stage == INSPECT:
+                return Inspected(inspected_card(claim, self._database))
             outcome = computed(claim, report, self._database, self._models)
             return Succeeded(report.given.rest(outcome), report.given.stored)
         except BaseException as error:  # noqa: BLE001 - whatever a model raises (SystemExit), its job must end with a reason

@@ -14,8 +14,8 @@ from service.store.kept import forget_kept
 from service.store.locks import lock_job
 from service.store.planning import plan_following
 from service.store.stages import count_all_ended, count_ended, stages_of
-from service.store.states import ENDED_JOB, ENDED_UNIT, JobState, UnitState
-from service.store.tables import Artifact, Job, Stage, Unit
+from service.store.states import ENDED_JOB, ENDED_UNIT, NO_ANALYSIS, JobState, UnitState
+from service.store.tables import Artifact, Job, Model, Stage, Unit
 from service.store.tallies import tally
 
 
@@ -71,6 +71,9 @@ def cancel_job(session: Session, job_id: str) -> JobState | None:
 
 def _end(session: Session, job: Job, state: JobState, moment: datetime) -> None:
     job.state, job.finished_at = state, moment
+    if job.analysis == NO_ANALYSIS and state != JobState.SUCCEEDED:
+        reason = job.error or f"its inspection was {state}"
+        session.execute(update(Model).where(Model.job_id == job.id).values(error=reason))
     queue_delivery(session, job, moment)
     tally(session, f"jobs_{state}", job.analysis, total=max((moment - job.created_at).total_seconds(), 0.0))
 

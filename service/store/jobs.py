@@ -20,7 +20,7 @@ from service.store.given import is_shown
 from service.store.locks import lock_job
 from service.store.scheduling import note_owner
 from service.store.stages import models_of, stage_of_units, steps_of, waiting_units
-from service.store.states import JobState, Priority
+from service.store.states import NO_ANALYSIS, JobState, Priority
 from service.store.tables import Artifact, Image, Job, JobImage, Metric, NamedImage, Unit, new_id
 
 _QUERY_IDS: Final = 500  # ids named in one query; databases limit a query's variables
@@ -78,8 +78,9 @@ def find_by_idempotency_key(session: Session, key: str, owner: str) -> Job | Non
 
 
 def find_job(session: Session, job_id: str, owner: str) -> Job | None:
-    """One job; another owner's is none."""
-    return session.scalar(select(Job).where(Job.id == job_id, Job.owner == owner))
+    """One job; another owner's is none, and so is one that inspects a model."""
+    query = select(Job).where(Job.id == job_id, Job.owner == owner, Job.analysis != NO_ANALYSIS)
+    return session.scalar(query)
 
 
 def delete_job(session: Session, job_id: str) -> bool:
@@ -114,7 +115,8 @@ def list_jobs(
     ValueError
         The cursor is none that this function gave.
     """
-    query = select(Job).where(Job.owner == owner).order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
+    query = select(Job).where(Job.owner == owner, Job.analysis != NO_ANALYSIS)
+    query = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
     if state:
         query = query.where(Job.state == state)
     if analysis:

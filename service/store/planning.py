@@ -17,7 +17,7 @@ from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.given import is_shown
 from service.store.kept import kept_before
 from service.store.stages import count_ended, stage_of_units, stages_of, waiting_units
-from service.store.states import COMPARE, UnitState
+from service.store.states import COMPARE, NO_ANALYSIS, UnitState
 from service.store.tables import Artifact, Image, Job, JobImage, NamedImage, Stage, Unit
 from service.store.upsert import insert_ignoring
 
@@ -50,7 +50,7 @@ def units_made(session: Session) -> int:
 def _plan_later(session: Session, job: Job, stages: Sequence[Stage], model: str, moment: datetime) -> bool:
     """Make the units of the model's next stage that has any."""
     last = [stage for stage in stages if stage.model == model][-1]
-    if not last.succeeded:
+    if not last.succeeded or job.analysis == NO_ANALYSIS:
         return False
     spec = analyses.spec(job.analysis)
     for stage in spec.stages_after(last.name):

@@ -37,4 +37,6 @@ class Priority(IntEnum):
 
 ENDED_JOB: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 ENDED_UNIT: Final = frozenset({UnitState.SUCCEEDED, UnitState.FAILED, UnitState.CANCELLED})
+NO_ANALYSIS: Final = ""  # of a job that inspects a model
+INSPECT: Final = "inspect"  # its only stage
 COMPARE: Final = "compare"  # the stage after all models' own, over what they gave; its units have no model

@@ -168,6 +168,26 @@ class Owner(Base):
     webhook_secret: Mapped[str | None] = mapped_column(String(_NAME))
 
 
+class Model(Base):
+    """A model that its owner described, and what a worker found it to be (see `service.store.inspections`).
+
+    description: as `occluscope.models.card.Description`. job_id: of its inspection, while that is kept. card: as
+    `occluscope.models.ModelCard`, once it was inspected. error: why it could not be.
+    """
+
+    __tablename__ = "models"
+    __table_args__ = (Index(None, "owner", "name"),)
+
+    id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
+    owner: Mapped[str] = mapped_column(String(_NAME))
+    name: Mapped[str] = mapped_column(String(_NAME))
+    description: Mapped[dict[str, Any]]
+    job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"), index=True)
+    card: Mapped[dict[str, Any] | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime]
+
+
 class Turn(Base):
     """When an owner was last served, by priority. number: of the turn, which grows; who was never served has none."""
 
