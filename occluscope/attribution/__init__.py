@@ -1,4 +1,4 @@
-"""Attributions of inputs, in Captum's place: its arguments, its numbers, sooner where a model can be followed."""
+"""Attributions of inputs with Captum's arguments and numbers, and faster for models that can be followed."""
 
 from occluscope.attribution.arguments import WrongArgumentError
 from occluscope.attribution.occlusion import Occlusion

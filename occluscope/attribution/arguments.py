@@ -1,4 +1,4 @@
-"""What a call of `Occlusion.attribute` takes, brought into one form."""
+"""Checks the arguments of `Occlusion.attribute` and brings them into one form."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,15 @@ from occluscope.attribution.windows import Windows
 
 
 class WrongArgumentError(AssertionError, ValueError):
-    """An argument of no form that is taken. Captum asserts, hence the first base."""
+    """An argument has a wrong form. It is an `AssertionError` as well, since Captum raises that."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call.
+    """The arguments of one call.
 
-    inputs: [samples, …] each; several: whether they came as a tuple. baselines: shaped as inputs, in the type that
-    covered copies have. windows: of each input. more: what the model takes after the inputs. at_once: windows a pass.
+    inputs: [samples, …] each. several: whether they were a tuple. baselines: with the inputs' shapes and the type of
+    covered copies. windows: of each input. more: the model's further arguments. at_once: windows in one pass.
     """
 
     inputs: tuple[Tensor, ...]
@@ -35,12 +35,12 @@ class Call:
     def of(  # noqa: PLR0917 - Captum's arguments, in Captum's order
         cls, inputs: Any, shapes: Any, strides: Any, baselines: Any, target: Any, more: Any, at_once: Any
     ) -> "Call":
-        """Bring into form.
+        """Check the arguments.
 
         Raises
         ------
         WrongArgumentError
-            An argument is of no form that is taken; the message names it.
+            An argument has a wrong form; the message names it.
         """
         given = inputs if isinstance(inputs, tuple) else (inputs,)
         if not given or not all(isinstance(one, Tensor) and one.dim() for one in given):
@@ -60,7 +60,7 @@ class Call:
 
     @property
     def samples(self) -> int:
-        """As many as the first input has."""
+        """Number of samples."""
         return len(self.inputs[0])
 
 
@@ -85,7 +85,7 @@ def _strides(given: Any, inputs: Sequence[Tensor]) -> Sequence[Any]:
 
 
 def _windows(one: Tensor, window: Any, stride: Any, number: int) -> Windows:
-    """Of one input."""
+    """The windows of one input."""
     shape = tuple(one.shape[1:])
     extents = _lengths(window, len(shape), f"sliding_window_shapes, of input {number}", least=0)
     steps = _lengths(
@@ -119,7 +119,7 @@ def _baselines(given: Any, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _baseline(given: Any, one: Tensor, number: int) -> Tensor:
-    """Shaped as the input; of whole numbers covered by fractions, fractions."""
+    """The baseline in the input's shape; floating-point if it has fractions, also for an input of whole numbers."""
     if isinstance(given, Tensor):
         kind = one.dtype if one.is_floating_point() else torch.promote_types(one.dtype, given.dtype)
         try:

@@ -1,4 +1,4 @@
-"""Attribution of pictures by the engine: of each window only what it changes is computed."""
+"""Attribution of pictures by the engine: only what each window changes is computed."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ from occluscope.windows import WindowGrid
 
 
 class CannotFollowError(Exception):
-    """The model, or this call of it, is run by whole passes; it says why."""
+    """The model, or this call of it, has to be run by whole passes; the message says why."""
 
 
 def why_not(model: object, call: Call, outputs: Tensor) -> str | None:
-    """What keeps a call from being followed, seen from outside; none: nothing. outputs: those targeted, uncovered."""
+    """Why a call cannot be followed, by its arguments; None if it can. outputs: of the target, uncovered."""
     if not isinstance(model, nn.Module):
         return "the layers of a function are not known"
     if any(part.training for part in model.modules()):
@@ -35,12 +35,12 @@ def why_not(model: object, call: Call, outputs: Tensor) -> str | None:
 
 
 def attribute(followed: Followed, call: Call, base: Tensor, advance: Callable[[int], None]) -> Tensor:
-    """As `whole.attribute`, of one input of pictures.
+    """As `whole.attribute`, for one input with pictures.
 
     Raises
     ------
     CannotFollowError
-        Following turned out wrong on the way.
+        Following gave wrong outputs.
     """
     (pictures,), (baselines,), (windows,) = call.inputs, call.baselines, call.windows
     of_samples = scores.one_each(call.target)
@@ -64,10 +64,10 @@ def attribute(followed: Followed, call: Call, base: Tensor, advance: Callable[[i
 
 @dataclass(frozen=True)
 class _Grid:
-    """Windows over pictures as a grid of whole ones: one that hangs over the edge is moved inside and covers less.
+    """Captum's windows as a grid of whole windows. A window that is cut at the edge is moved inside and covers less.
 
-    channels: the ranges that windows span. whole: where the whole windows stand. top, left: the first covered row and
-    column of each of the grid's rows and columns.
+    channels: the ranges that windows cover. whole: the grid of whole windows. top, left: the first covered row and
+    column for each of the grid's rows and columns.
     """
 
     windows: Windows
@@ -92,7 +92,7 @@ class _Grid:
         return slice(y, min(y + high, height)), slice(x, min(x + wide, width))
 
     def cover(self, picture: Tensor, baseline: Tensor, channels: slice) -> Cover:
-        """The baseline where the window covers, the picture itself where the whole window reaches further."""
+        """The baseline where the window covers, and the picture itself in the rest of the whole window."""
         size = self.whole.window
         covered = picture.clone()
         covered[channels] = baseline[channels]
@@ -110,7 +110,7 @@ class _Grid:
 
 
 def _cut(origins: tuple[int, ...], starts: tuple[int, ...], like: Tensor) -> Tensor:
-    """By origin of a whole window how far behind it covering begins."""
+    """For each origin of a whole window, how far after it the covered part begins."""
     cut = torch.zeros(origins[-1] + 1, dtype=torch.int64, device=like.device)
     cut[list(origins)] = torch.tensor(starts, device=like.device) - torch.tensor(origins, device=like.device)
     return cut

@@ -1,4 +1,4 @@
-"""`Occlusion`: takes what Captum's ``Occlusion`` takes, gives its numbers, sooner where the model can be followed."""
+"""`Occlusion`: Captum's ``Occlusion`` with the same arguments and numbers, and faster if the model can be followed."""
 
 import sys
 import warnings
@@ -24,15 +24,15 @@ class Occlusion:
 
         A(p) = mean of f(x) − f(x_w) over the windows w that cover p
 
-    Windows stand at 0, s, 2s, … along every axis; the last ones may hang over the far edge and are cut there, as
-    Captum's are. For pictures and a module in eval mode only what a window changes is computed (see
-    `occluscope.engine.following`); anything else is run by whole passes, with one warning that says why.
+    Windows start at 0, s, 2s, … along every axis, and the last ones may be cut at the far edge, as in Captum. For
+    pictures and a module in eval mode only what a window changes is computed (see `occluscope.engine.following`).
+    Everything else is run by whole passes, with one warning that says why.
 
     >>> import occluscope  # doctest: +SKIP
     >>> occluscope.Occlusion(model).attribute(x, sliding_window_shapes=(3, 32, 32), strides=(3, 16, 16), target=281)
 
-    forward_func: a module in any mode, or a function: inputs and further arguments → outputs [samples, …], or what is
-    not told by sample: one number, or a tensor of a shape of its own. A module is left as it was.
+    forward_func: a module in any mode, or a function: inputs and further arguments → outputs [samples, …], or outputs
+    without an axis of samples: one number, or a tensor of any shape. A module is not changed.
     """
 
     def __init__(self, forward_func: Callable[..., Any]) -> None:
@@ -40,7 +40,7 @@ class Occlusion:
             raise TypeError(f"forward_func must be a module or a function, not {type(forward_func).__name__}")
         self.forward_func = forward_func
         self._followed: Followed | None = None
-        self._fingerprint: tuple[Any, ...] = ()  # of the model, as it was followed
+        self._fingerprint: tuple[Any, ...] = ()  # of the model when it was prepared
         self._has_warned = False
 
     def attribute(  # noqa: PLR0917 - Captum's arguments, in Captum's order
@@ -54,30 +54,30 @@ class Occlusion:
         perturbations_per_eval: int = 1,
         show_progress: bool = False,
     ) -> Any:
-        """Attribution of every input value: float32, shaped as `inputs`, a tuple of them for a tuple.
+        """Attribution of every input value: float32, in the shape of `inputs`; a tuple for a tuple.
 
-        Where the outputs that target names are not one a sample, there is one attribution for each of them:
-        [outputs, …], 1 for a single number.
+        If the outputs of the target are not one for each sample, there is one attribution for each of them:
+        [outputs, …], with 1 for a single number.
 
-        inputs: [samples, …], or a tuple of such. sliding_window_shapes: lengths along the axes behind the samples',
-        for a tuple one each. strides: one number, or one for each of the window's axes, for a tuple one each; none is
-        1. baselines: a number, or a tensor that fits `inputs`, for a tuple one each; none is 0. target: an index of
-        outputs, for all samples or a list or tensor with one for each: a class, or a tuple of indices.
-        additional_forward_args: what the model takes after its inputs; tensors with axes are repeated for every window
-        of a pass. perturbations_per_eval: windows a whole pass; a model whose outputs do not grow with its inputs takes
-        1. show_progress: on stderr.
+        inputs: [samples, …], or a tuple of such tensors. sliding_window_shapes: lengths along the axes after the
+        samples'. strides: one number, or one for each of the window's axes; None for 1. baselines: a number, or a
+        tensor that fits `inputs`; None for 0. These three are tuples with one entry for each input if `inputs` is a tuple.
+        target: an index of outputs (a class, or a tuple of indices) for all samples, or a list or tensor with one for
+        each. additional_forward_args: the model's arguments after its inputs; tensors with axes are repeated for every
+        window of a pass. perturbations_per_eval: windows in a whole pass; must be 1 for a model whose outputs do not
+        grow with its inputs. show_progress: on stderr.
 
         Raises
         ------
         WrongArgumentError
-            An argument is of no form that is described here; the message names it. It is an `AssertionError`, as
-            Captum's are, and a `ValueError`.
+            An argument has another form than described here; the message names it. It is an `AssertionError`, as in
+            Captum, and a `ValueError`.
         """
         call = Call.of(
             inputs, sliding_window_shapes, strides, baselines, target, additional_forward_args, perturbations_per_eval
         )
         model = self.forward_func
-        now = fingerprint(model) if isinstance(model, nn.Module) else ()  # before it runs, as every call finds it
+        now = fingerprint(model) if isinstance(model, nn.Module) else ()  # before the model runs, as at every call
         with torch.no_grad(), preserved(model) if isinstance(model, nn.Module) else nullcontext():
             base = scores.run(model, tuple(one.clone() for one in call.inputs), call.more, target)
             found = self._by_following(call, base, now, show_progress)
@@ -87,13 +87,13 @@ class Occlusion:
         return found if call.several else found[0]
 
     def attribute_future(self, *_: Any, **__: Any) -> NoReturn:
-        """Not there, as in Captum."""
+        """Not implemented, as in Captum."""
         raise NotImplementedError("Occlusion has no attribute_future: use attribute")
 
     def _by_following(
         self, call: Call, base: Tensor, now: tuple[Any, ...], show_progress: bool
     ) -> tuple[Tensor, ...] | None:
-        """None where it has to be by whole passes."""
+        """The attribution by following; None if whole passes are needed."""
         model = self.forward_func
         reason = followed.why_not(model, call, base)
         if reason is not None:
@@ -101,11 +101,13 @@ class Occlusion:
             return None
         assert isinstance(model, nn.Module)  # noqa: S101 - anything else has a reason
         if self._followed is None or self._fingerprint != now:
-            with torch.random.fork_rng(_cuda_devices(call)):  # whole passes draw the random numbers that Captum's do
+            with torch.random.fork_rng(
+                _cuda_devices(call)
+            ):  # so that whole passes draw the same random numbers as Captum's
                 self._followed = Followed(model, call.inputs[0][0])
             self._fingerprint = now
         self._followed.renew(call.inputs[0][0])
-        if self._followed.reason is not None:  # of which it has warned
+        if self._followed.reason is not None:  # that were in a warning
             return None
         try:
             with _progress(show_progress, call.samples * len(call.windows[0])) as advance:
@@ -114,7 +116,7 @@ class Occlusion:
             return None
 
     def _warn(self, message: str) -> None:
-        """Once."""
+        """Warn once for each reason."""
         if not self._has_warned:
             self._has_warned = True
             warnings.warn(message, stacklevel=4)

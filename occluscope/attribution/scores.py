@@ -1,4 +1,4 @@
-"""What of a model's outputs is followed, as Captum reads `target`."""
+"""Selects the outputs that are followed, as Captum reads `target`."""
 
 from collections.abc import Callable
 from inspect import signature
@@ -12,7 +12,7 @@ from occluscope.attribution.arguments import WrongArgumentError
 
 
 def run(model: Callable[..., Any], inputs: tuple[Tensor, ...], more: tuple[Any, ...], target: Any) -> Tensor:
-    """The followed outputs. A function of no argument is called without any."""
+    """Run the model and select the outputs of the target. A function without parameters is called without arguments."""
     outputs = model(*inputs, *more) if _takes_arguments(model) else model()
     if isinstance(outputs, int | float) and target is None:
         return torch.tensor(outputs, dtype=torch.float64 if isinstance(outputs, float) else torch.int64)
@@ -23,9 +23,9 @@ def run(model: Callable[..., Any], inputs: tuple[Tensor, ...], more: tuple[Any, 
 
 
 def selected(outputs: Tensor, target: Any) -> Tensor:
-    """Of outputs [samples, …] what the target names: the same index for all samples, or a list or tensor of one each.
+    """The outputs of the target: one index for all samples of [samples, …], or a list or tensor with one for each.
 
-    An index is a whole number or a tuple of them, of the first axes behind the samples'; the axes left stay.
+    An index is a whole number, or a tuple of them for the first axes after the samples'. Other axes stay.
     """
     if target is None:
         return outputs
@@ -43,7 +43,7 @@ def selected(outputs: Tensor, target: Any) -> Tensor:
 
 
 def one_each(target: Any) -> list[Any] | None:
-    """The samples' own targets; none where one holds for all."""
+    """The targets of single samples; None if there is one for all."""
     if isinstance(target, list):
         return target
     if isinstance(target, Tensor) and target.numel() != 1:
@@ -55,13 +55,13 @@ def one_each(target: Any) -> list[Any] | None:
 
 
 def repeated(target: Any, times: int) -> Any:
-    """The target for so many copies of all samples."""
+    """The target for copies of all samples."""
     of_samples = one_each(target)
     return target if of_samples is None else of_samples * times
 
 
 def repeated_more(more: tuple[Any, ...], times: int) -> tuple[Any, ...]:
-    """Further arguments for so many copies of all samples: tensors with axes along the first, others as they are."""
+    """Further arguments for copies of all samples: tensors with axes are repeated along the first, others are not."""
     return tuple(torch.cat([one] * times) if isinstance(one, Tensor) and one.dim() else one for one in more)
 
 
@@ -78,5 +78,5 @@ def _index(target: Any, outputs: Tensor) -> tuple[Any, ...]:
 def _takes_arguments(model: Callable[..., Any]) -> bool:
     try:
         return bool(signature(model).parameters)
-    except (TypeError, ValueError):  # what is written in C may not tell
+    except (TypeError, ValueError):  # a function written in C may have no signature
         return True

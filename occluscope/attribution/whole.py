@@ -14,15 +14,15 @@ from occluscope.attribution.windows import Box, Drops
 def attribute(
     model: Callable[..., Any], call: Call, base: Tensor, advance: Callable[[int], None]
 ) -> tuple[Tensor, ...]:
-    """Attributions of each input: float32 [outputs, *shape], an output for each number that the model gives uncovered.
+    """Attributions of each input: float32 [outputs, *shape], with one row for each output of the uncovered inputs.
 
-    base: the followed outputs uncovered. advance: called with the number of windows run. All samples are covered at the
-    same place in one pass, `at_once` windows a pass, those of one input behind those of the one before.
+    base: the target's outputs for the uncovered inputs. advance: called with the number of windows run. A pass covers
+    all samples with `at_once` windows. The windows of one input come after those of the input before.
 
     Raises
     ------
     WrongArgumentError
-        Several windows are asked for at once, and the outputs do not grow with the copies.
+        A pass has several windows, and the outputs do not grow with the copies.
     """
     drops = [Drops(base.numel(), windows, one.device) for windows, one in zip(call.windows, call.inputs, strict=True)]
     todo = (
@@ -46,7 +46,7 @@ def attribute(
 
 
 def _covered(call: Call, batch: list[tuple[int, Box]]) -> tuple[Tensor, ...]:
-    """Copies of all inputs, each window's samples together."""
+    """Copies of all inputs, grouped by window."""
     copies = []
     for number, (one, baseline) in enumerate(zip(call.inputs, call.baselines, strict=True)):
         kind = baseline.dtype if any(place == number for place, _ in batch) else one.dtype

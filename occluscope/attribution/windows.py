@@ -1,4 +1,4 @@
-"""Captum's windows over one input of any rank: they stand at 0, s, 2s, … and the last may hang over the far edge."""
+"""Captum's windows over one input of any rank: they start at 0, s, 2s, …, and the last may be cut at the far edge."""
 
 import math
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ Box = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Windows:
-    """shape, window, stride: of one sample's axes; a sample without axes has one window, itself."""
+    """shape, window, stride: along one sample's axes. A sample without axes has one window, which covers it."""
 
     shape: tuple[int, ...]
     window: tuple[int, ...]
@@ -20,7 +20,7 @@ class Windows:
 
     @property
     def starts(self) -> tuple[range, ...]:
-        """Along each axis where windows begin."""
+        """The starts of windows along each axis."""
         return tuple(
             range(0, math.ceil((length - extent) / step) * step + 1, step)
             for length, extent, step in zip(self.shape, self.window, self.stride, strict=True)
@@ -30,7 +30,7 @@ class Windows:
         return math.prod(len(along) for along in self.starts)
 
     def boxes(self) -> Iterator[Box]:
-        """What each window covers, the first axis running fastest as Captum counts them; cut at the far edge."""
+        """The box of each window, cut at the far edge, in Captum's order: the first axis runs fastest."""
         starts = self.starts
         for number in range(len(self)):
             rest, box = number, []
@@ -54,15 +54,15 @@ class Drops:
     """Sums of drops over the windows that cover each value, by row of the attribution: [rows, *shape]."""
 
     def __init__(self, rows: int, windows: Windows, device: torch.device) -> None:
-        exact = torch.float32 if device.type == "mps" else torch.float64  # which has no float64
+        exact = torch.float32 if device.type == "mps" else torch.float64  # the device has no float64
         self._windows = windows
         self._total = torch.zeros((rows, *windows.shape), dtype=exact, device=device)
 
     def add(self, box: Box, drops: Tensor, rows: slice = slice(None)) -> None:
-        """drops: [rows], of the window that covers the box."""
+        """Add the drops of the window that covers a box. drops: [rows]."""
         covered = self._total[(rows, *box)]
         covered += drops.to(self._total).reshape(-1, *(1 for _ in box))
 
     def mean(self) -> Tensor:
-        """Of each value the mean over its windows: float32."""
+        """The mean of each value over its windows: float32."""
         return (self._total / self._windows.covering(self._total)).float()

@@ -141,7 +141,7 @@ def check(network: IncrementalNetwork, module: nn.Module, picture: Tensor, layer
     if share is None:
         raise UntraceableError(f"{name} gives {plain.expected.dtype}")
     if not plain.expected.isfinite().any():
-        raise UntraceableError(f"{name} gives no finite numbers that it could be held against")
+        raise UntraceableError(f"{name} gives no finite numbers to compare with")
     if plain.agrees:
         return Tolerance(share, plain.own, plain.rounding)
     for dtype in _MORE_PRECISE.get(picture.dtype, ()):

@@ -106,5 +106,5 @@ def unoccluded(steps: Sequence[Step], clear: Tensor, *, guarded: bool = False) -
         values.append(step.operation.whole(*inputs))
         for value, then in zip(inputs, before, strict=False):
             if then is not None and not torch.equal(value.nan_to_num(), then.nan_to_num()):
-                raise UntraceableError(f"its operation {step.name} writes into what it is given")
+                raise UntraceableError(f"its operation {step.name} changes its inputs")
     return values

@@ -27,9 +27,7 @@ class Planner:
     ) -> None:
         self.steps = steps
         self.kept = kept
-        self.values = (
-            kept.values
-        )  # unoccluded values of the picture at planning: for shapes, and for values that do not depend on it
+        self.values = kept.values  # unoccluded, of the picture at planning: read for shapes and constants only
         self.grid = grid
         self._capacity = capacity
         self._margin = margin

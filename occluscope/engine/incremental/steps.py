@@ -64,7 +64,7 @@ class Input(Operation):
     """The network's input; always the first step."""
 
     def whole(self, *values: Any) -> Tensor:
-        raise NotImplementedError("the picture is given, not computed")
+        raise NotImplementedError("the input is not computed")
 
 
 @dataclass

@@ -77,10 +77,7 @@ class Convolution(Operation):
     def _run_rectangles(
         self, planner: Planner, source: int, state: Field, field: Field, read_addend: Run | None
     ) -> Run:
-        pointwise = self.weight.shape[2:] == (
-            1,
-            1,
-        )  # the rectangle read has exactly the pixels that are needed, for any stride
+        pointwise = self.weight.shape[2:] == (1, 1)  # reads only the pixels that are needed, for any stride
         y, x = (
             self._inputs(state_axis, axis, which, pointwise=pointwise)
             for which, (state_axis, axis) in enumerate(zip((state.y, state.x), (field.y, field.x), strict=True))
