@@ -58,13 +58,13 @@ Read = TypeVar("Read", bound=BaseModel)
 DEFAULT_URL: Final = "http://127.0.0.1:8000"
 _FIRST_POLL_SECONDS: Final = 0.1
 _LONGEST_POLL_SECONDS: Final = 1.0
-_MOST_TRIES: Final = 5  # of what the service has no room for just now
+_MOST_TRIES: Final = 5  # tries of a request while the service is too busy
 _LONGEST_RETRY_SECONDS: Final = 30.0
-_SHOWN_ERRORS: Final = 5  # fields of an answer that is not understood
+_SHOWN_ERRORS: Final = 5  # errors of an answer that are shown
 
 
 class ApiError(OccluscopeError):
-    """The service refused a request. status: of HTTP; errors: the fields that break a rule."""
+    """The service refused a request. status: the HTTP status. errors: the fields that break a rule."""
 
     def __init__(self, status: int, detail: str, errors: Sequence[FieldError] = ()) -> None:
         self.status = status
@@ -78,18 +78,18 @@ class UnreachableError(OccluscopeError):
 
 
 class UnexpectedAnswerError(ApiError):
-    """What answered is no Occluscope service, or of a version that this client does not understand."""
+    """The answer is not one of an Occluscope service, or of a version that this client does not understand."""
 
 
 class Client:
     """A service's HTTP API.
 
-    url: its address, by default ``OCCLUSCOPE_URL`` or port 8000 on this machine. api_key: whose jobs these are, by
-    default ``OCCLUSCOPE_API_KEY``; not needed where the service has no keys.
+    url: the service's address, by default ``OCCLUSCOPE_URL`` or port 8000 on this machine. api_key: the key of the
+    jobs' owner, by default ``OCCLUSCOPE_API_KEY``; not needed if the service has no keys.
 
-    Every method raises `ApiError` when the service refuses, `UnreachableError` when none answers, and
-    `UnexpectedAnswerError` when something else answers. A service that is too busy for a picture (503) is asked again
-    when it says so, up to five times in all.
+    Every method raises `ApiError` if the service refuses the request, `UnreachableError` if no service answers, and
+    `UnexpectedAnswerError` if the answer has another form. If the service is too busy for a picture (503), the request
+    is repeated after the time that the service names, at most five times in all.
     """
 
     def __init__(self, url: str | None = None, timeout_seconds: float = 30.0, api_key: str | None = None) -> None:
@@ -107,7 +107,7 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._http.close()
 
     def upload(self, picture: str | os.PathLike[str] | bytes | BinaryIO) -> Image:
@@ -141,12 +141,12 @@ class Client:
         *,
         webhook: str | None = None,
     ) -> Job:
-        """Submit a job on pictures, or on one, as uploaded or by id; it runs when a worker is free.
+        """Submit a job. It runs when a worker is free.
 
-        model: one, or several whose results are to be compared. priority: ``interactive`` has
-        three turns of four while both wait, ``batch`` the fourth.
-        idempotency_key: a submission repeated with the same key gives the same job; by default a new key.
-        webhook: URL on the open Internet that is told when the job has ended.
+        model: one, or several to compare their results. images: one or several pictures, as uploaded or by id.
+        priority: while both wait, ``interactive`` has three turns of four, and ``batch`` the fourth.
+        idempotency_key: submitting again with the same key returns the same job; by default a new key.
+        webhook: URL on the open Internet that is notified when the job has ended.
         """
         which = {"model": model} if isinstance(model, str) else {"models": list(model)}
         pictures = [images] if isinstance(images, str | Image) else images
@@ -158,7 +158,7 @@ class Client:
         return _read(Job, self._ask("POST", "/v1/jobs", json=request, headers=headers))
 
     def webhook_secret(self) -> str:
-        """What deliveries to this owner's webhooks are signed with, as Standard Webhooks has it."""
+        """The secret that deliveries to this owner's webhooks are signed with (Standard Webhooks)."""
         return _read(WebhookSecret, self._ask("GET", "/v1/webhooks/secret")).secret
 
     def job(self, job_id: str) -> Job:
@@ -166,7 +166,7 @@ class Client:
         return _read(Job, self._ask("GET", f"/v1/jobs/{job_id}"))
 
     def jobs(self, state: str | None = None, analysis: str | None = None) -> Iterator[Job]:
-        """Jobs, newest first, fetched page by page as they are asked for."""
+        """Jobs, newest first. Pages are fetched when they are needed."""
         query = {name: value for name, value in (("state", state), ("analysis", analysis)) if value}
         while True:
             page = _read(JobList, self._ask("GET", "/v1/jobs", params=query))
@@ -176,7 +176,7 @@ class Client:
             query["cursor"] = page.next_cursor
 
     def cancel(self, job_id: str) -> Job:
-        """End a job that has not ended; what its finished units gave stays."""
+        """Cancel a job that has not ended. The results of its finished units stay."""
         return _read(Job, self._ask("POST", f"/v1/jobs/{job_id}/cancel"))
 
     def delete(self, job_id: str) -> None:
@@ -196,7 +196,7 @@ class Client:
             pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
 
     def results(self, job_id: str) -> Results:
-        """What the job's finished units gave so far, and what running ones show of theirs; all pages of it."""
+        """All results of the job's finished units so far, and previews of running ones."""
         found = Results(metrics=[], artifacts=[])
         for page in self.results_pages(job_id):
             found.metrics.extend(page.metrics)
@@ -204,9 +204,9 @@ class Client:
         return found
 
     def results_pages(self, job_id: str, *, image: str | None = None, name: str | None = None) -> Iterator[Results]:
-        """Results picture by picture, fetched page by page as they are asked for; last those of no single picture.
+        """Results picture by picture, at last those of no single picture. Pages are fetched when they are needed.
 
-        image: of this picture alone. name: artifacts of this name alone, with all numbers of their pictures.
+        image: results of this picture only. name: artifacts of this name only, with all numbers of their pictures.
         """
         query = {what: value for what, value in (("image", image), ("name", name)) if value}
         while True:
@@ -219,7 +219,7 @@ class Client:
     def download(self, artifact: Artifact, format: str, **options: Any) -> bytes:  # noqa: A002 - the API's word
         """One result as ``png``, ``npy``, ``json`` or ``csv``.
 
-        options: of the picture: ``overlay=1``, ``alpha``, ``colormap``, ``size``.
+        options: for a PNG: ``overlay=1``, ``alpha``, ``colormap``, ``size``.
         """
         return self._ask_again("GET", artifact.href, params={"format": format, **options}).content
 
@@ -228,15 +228,15 @@ class Client:
     ) -> list[Path]:
         """Write a job's results: every result in every format it has, its overlay, ``metrics.json``, ``index.html``.
 
-        names: what to call each picture, by id; by default image-1, image-2, … in the job's order.
-        Several files are fetched at once. Returns those written; the page that shows them is the last.
+        names: of the pictures, by id; by default image-1, image-2, … in the job's order.
+        Several files are fetched at a time. Returns the files written, the page last.
         """
-        from occluscope.report import Chapter, write_report  # which needs this module
+        from occluscope.report import Chapter, write_report  # it imports this module
 
         return write_report(self, Path(folder), None, [Chapter(job_id, names=names or {})])
 
     def _ask_again(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """As `_ask`, for what may be asked twice; after a 503, once the seconds of its ``Retry-After`` have passed."""
+        """As `_ask`, for requests that may be repeated: after a 503 wait the seconds of ``Retry-After`` and try again."""
         for _ in range(_MOST_TRIES - 1):
             response = self._request(method, path, **options)
             pause = response.headers.get("Retry-After", "")
@@ -275,7 +275,7 @@ class Client:
 
 
 def _read(wanted: type[Read], response: httpx.Response) -> Read:
-    """What the service answered with; fields that this client does not know are passed over."""
+    """The answer as an object. Fields that this client does not know are ignored."""
     try:
         return wanted.model_validate(response.json())
     except ValidationError as error:
@@ -285,7 +285,7 @@ def _read(wanted: type[Read], response: httpx.Response) -> Read:
 
 
 def _checked(wanted: type[BaseModel], response: httpx.Response) -> dict[str, Any]:
-    """What the service answered with, as it came."""
+    """The answer as a dictionary with all its fields."""
     _read(wanted, response)
     return dict(response.json())
 

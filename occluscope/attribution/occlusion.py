@@ -61,7 +61,7 @@ class Occlusion:
 
         inputs: [samples, …], or a tuple of such tensors. sliding_window_shapes: lengths along the axes after the
         samples'. strides: one number, or one for each of the window's axes; None for 1. baselines: a number, or a
-        tensor that fits `inputs`; None for 0. These three are tuples with one entry for each input if `inputs` is a tuple.
+        tensor that fits `inputs`; None for 0. If `inputs` is a tuple, these three are tuples with one entry for each.
         target: an index of outputs (a class, or a tuple of indices) for all samples, or a list or tensor with one for
         each. additional_forward_args: the model's arguments after its inputs; tensors with axes are repeated for every
         window of a pass. perturbations_per_eval: windows in a whole pass; must be 1 for a model whose outputs do not
