@@ -152,8 +152,8 @@ class Client:
         pictures = [images] if isinstance(images, str | Image) else images
         ids = [one.id if isinstance(one, Image) else one for one in pictures]
         what = {"images": ids, "params": dict(params or {}), "priority": priority}
-        told = {"webhook": webhook} if webhook else {}
-        request = {"analysis": analysis, **which, **what, **told}
+        notified = {"webhook": webhook} if webhook else {}
+        request = {"analysis": analysis, **which, **what, **notified}
         headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
         return _read(Job, self._ask("POST", "/v1/jobs", json=request, headers=headers))
 
@@ -236,7 +236,7 @@ class Client:
         return write_report(self, Path(folder), None, [Chapter(job_id, names=names or {})])
 
     def _ask_again(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """As `_ask`, for requests that may be repeated: after a 503 wait the seconds of ``Retry-After`` and try again."""
+        """As `_ask`, for requests that may be repeated: after a 503 it waits for ``Retry-After`` and tries again."""
         for _ in range(_MOST_TRIES - 1):
             response = self._request(method, path, **options)
             pause = response.headers.get("Retry-After", "")

@@ -20,12 +20,12 @@ _FETCHED_AT_ONCE: Final = 4  # files that are downloaded at a time, so that the 
 class Chapter:
     """One job of a report.
 
-    told: paragraphs above its pictures. names: of its pictures, by id. shown: names of the results that are shown
+    paragraphs: text above its pictures. names: of its pictures, by id. shown: names of the results that are shown
     unfolded; None shows all.
     """
 
     job_id: str
-    told: Sequence[str] = ()
+    paragraphs: Sequence[str] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     shown: Sequence[str] | None = None
 
@@ -37,7 +37,7 @@ def write_report(client: Client, folder: Path, title: str | None, chapters: Sequ
     """
     analyses = {analysis["name"]: analysis for analysis in client.analyses()}
     written: list[Path] = []
-    told = []
+    contents = []
     for number, chapter in enumerate(chapters, start=1):
         job = client.job(chapter.job_id)
         title = title or f"{job.analysis.capitalize()} of {', '.join(job.models)}"
@@ -49,13 +49,13 @@ def write_report(client: Client, folder: Path, title: str | None, chapters: Sequ
         stems = file_stems(results.artifacts, job, names)
         written += _save(client, results, folder / below, names, stems)
         stems = {which: below + stem for which, stem in stems.items()}
-        told.append(_told(job, results, analyses[job.analysis], chapter, names, stems))
+        contents.append(_content(job, results, analyses[job.analysis], chapter, names, stems))
     environment = Environment(
         loader=PackageLoader("occluscope", "templates"), autoescape=select_autoescape(), trim_blocks=True
     )
     environment.filters["seconds"] = _seconds
     page = folder / PAGE
-    page.write_text(environment.get_template("report.html").render(title=title, chapters=told), encoding="utf-8")
+    page.write_text(environment.get_template("report.html").render(title=title, chapters=contents), encoding="utf-8")
     return [*written, page]
 
 
@@ -83,7 +83,7 @@ def _save(
     return [*written, folder / METRICS]
 
 
-def _told(
+def _content(
     job: Job,
     results: Results,
     analysis: dict[str, Any],
@@ -104,7 +104,7 @@ def _told(
     return {
         "title": analysis["title"],
         "summary": analysis["summary"],
-        "told": chapter.told,
+        "paragraphs": chapter.paragraphs,
         "job": job,
         "groups": [
             {
