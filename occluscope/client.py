@@ -186,29 +186,42 @@ class Client:
     def wait(self, job_id: str, on_progress: Callable[[Job], None] | None = None) -> Job:
         """Poll until the job has ended. on_progress: called with the job after each poll."""
         pause = _FIRST_POLL_SECONDS
+        response = self._ask("GET", f"/v1/jobs/{job_id}")
+        job, known = _read(Job, response), response.headers.get("ETag", "")
         while True:
-            job = self.job(job_id)
             if on_progress:
                 on_progress(job)
             if job.ended:
                 return job
             time.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_POLL_SECONDS)
+            response = self._ask("GET", f"/v1/jobs/{job_id}", headers={"If-None-Match": known} if known else {})
+            if response.status_code != httpx.codes.NOT_MODIFIED:
+                job, known = _read(Job, response), response.headers.get("ETag", "")
 
-    def results(self, job_id: str) -> Results:
-        """All results of the job's finished units so far, and previews of running ones."""
+    def results(self, job_id: str, *, after: int | None = None) -> Results:
+        """All results of the job's finished units so far, and previews of running ones.
+
+        after: a `results_version` that an earlier answer had. Only results of units that gave or replaced some since
+        then. Of the earlier results, previews that are not among `previews` are gone, and all else stays.
+        """
         found = Results(metrics=[], artifacts=[])
-        for page in self.results_pages(job_id):
+        for page in self.results_pages(job_id, after=after):
             found.metrics.extend(page.metrics)
             found.artifacts.extend(page.artifacts)
+            found.results_version, found.previews = page.results_version, page.previews
         return found
 
-    def results_pages(self, job_id: str, *, image: str | None = None, name: str | None = None) -> Iterator[Results]:
+    def results_pages(
+        self, job_id: str, *, image: str | None = None, name: str | None = None, after: int | None = None
+    ) -> Iterator[Results]:
         """Results picture by picture, at last those of no single picture. Pages are fetched when they are needed.
 
         image: results of this picture only. name: artifacts of this name only, with all numbers of their pictures.
+        after: as of `results`.
         """
-        query = {what: value for what, value in (("image", image), ("name", name)) if value}
+        asked = (("image", image), ("name", name), ("after", after))
+        query: dict[str, str | int] = {what: value for what, value in asked if value not in (None, "")}
         while True:
             page = _read(ResultsPage, self._ask("GET", f"/v1/jobs/{job_id}/results", params=query))
             yield page
@@ -262,7 +275,7 @@ class Client:
 
     @staticmethod
     def _succeeded(response: httpx.Response) -> httpx.Response:
-        if response.is_success:
+        if response.is_success or response.status_code == httpx.codes.NOT_MODIFIED:
             return response
         try:
             problem = Problem.model_validate({"title": "", "status": response.status_code, **response.json()})

@@ -100,6 +100,7 @@ class JobSummary(Answer):
     started_at: datetime | None
     finished_at: datetime | None
     error: str | None
+    version: int = Field(default=0, description="Grows with every change but that of `progress.done` and `eta_seconds`")
     results_version: int = Field(default=0, description="Grows with every change of the results")
 
 
@@ -161,10 +162,15 @@ class Artifact(Answer):
 
 
 class Results(Answer):
-    """What a job's finished units gave so far."""
+    """What a job's finished units gave so far.
+
+    results_version: what to ask for `after` next time. previews: ids of all that there are; others are gone.
+    """
 
     metrics: list[Metric]
     artifacts: list[Artifact]
+    results_version: int = 0
+    previews: list[str] = []
 
 
 class ResultsPage(Results):

@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 import structlog
-from flask import Response, request, url_for
+from flask import Response, url_for
 from flask_openapi3 import APIBlueprint, Tag
 from pydantic import BaseModel, Field
 from sqlalchemy.exc import IntegrityError
@@ -18,12 +18,12 @@ from service.api.auth import PROTECTED, owner
 from service.api.context import Context, IdPath, Strict, context
 from service.api.problems import documented, invalid, not_found, problem
 from service.api.submission import JobRequest, check_request
-from service.api.views import answer, view
+from service.api.views import UNCHANGED, answer, is_known, revalidated, unchanged, view
 from service.store import jobs as store
 from service.store.deliveries import delivery_of
 from service.store.ending import cancel_job
-from service.store.results import names_of_results, results_page
-from service.store.states import DeliveryState, JobState, Priority
+from service.store.results import names_of_results, previews_of, results_page
+from service.store.states import ENDED_JOB, DeliveryState, JobState, Priority
 from service.store.tables import Artifact, Job, Metric
 
 blueprint = APIBlueprint("jobs", __name__, url_prefix="/v1/jobs", abp_tags=[Tag(name="jobs")], **PROTECTED)
@@ -60,8 +60,12 @@ class ResultsQuery(Strict):
         default=None, description="Of the artifacts those of this name; metrics of their pictures all the same"
     )
     limit: Annotated[int, Field(ge=1, le=200)] = Field(default=50, description="Pictures of a page")
-    cursor: Annotated[str | None, Field(pattern=r"^[0-9]{1,9}$")] = Field(
+    cursor: Annotated[str | None, Field(pattern=r"^[0-9]{1,9}(\.[0-9]{1,9})?$")] = Field(
         default=None, description="`next_cursor` of the page before"
+    )
+    after: Annotated[int | None, Field(ge=0, lt=2**31)] = Field(
+        default=None,
+        description="A `results_version`: only results of units that gave or replaced some later",
     )
 
 
@@ -121,12 +125,19 @@ def list_page(query: JobQuery) -> Response:
     return answer(wire.JobList(jobs=shown, next_cursor=page.cursor))
 
 
-@blueprint.get("/<id>", summary="Show a job", responses={200: wire.Job, **documented(404)})
+@blueprint.get("/<id>", summary="Show a job", responses={200: wire.Job, **UNCHANGED, **documented(404)})
 def show(path: IdPath) -> Response:
-    """State, progress and what went wrong."""
+    """State, progress and what went wrong. The `ETag` changes whenever any of it does, but for `eta_seconds`, which
+    changes with time alone.
+    """
     with context().database.reading() as session:
         job = store.find_job(session, path.id, owner())
-        return answer(_detail(session, job)) if job else not_found("job")
+        if job is None:
+            return not_found("job")
+        etag = f"{job.version}-{store.steps_done(session, job.id)}-{__version__}"  # read before what it stands for
+        if is_known(etag):
+            return unchanged(etag, weak=True)
+        return revalidated(answer(_detail(session, job)), etag, weak=True)
 
 
 @blueprint.delete("/<id>", summary="Delete a job", responses={204: None, **documented(404)})
@@ -156,39 +167,49 @@ def cancel(path: IdPath) -> Response:
 @blueprint.get(
     "/<id>/results",
     summary="Results of a job",
-    responses={200: wire.ResultsPage, 304: {"description": "As `If-None-Match` has it"}, **documented(404, 422)},
+    responses={200: wire.ResultsPage, **UNCHANGED, **documented(404, 422)},
 )
 def results(path: IdPath, query: ResultsQuery) -> Response:
     """Picture by picture, page by page. What is finished can be read while the rest still runs; what runs shows how it
     stands. The `ETag` changes when results do, as the job's `results_version`.
+
+    With `after` only what is new. Of what you have, previews that are not among `previews` are gone, and all else
+    stays; the next `after` is the answer's `results_version`. All pages of an answer are of one version: what changes
+    after the first page was given comes with the next `after`.
     """
     with context().database.reading() as session:
         job = store.find_job(session, path.id, owner())
         if job is None:
             return not_found("job")
         etag = hashlib.sha256(f"{job.results_version} {query.model_dump_json()} {__version__}".encode()).hexdigest()
-        if request.if_none_match.contains(etag):
-            response = Response(status=HTTPStatus.NOT_MODIFIED)
-        else:
-            after = -1 if query.cursor is None else int(query.cursor)
-            page = results_page(session, path.id, **query.model_dump(exclude={"cursor"}), after=after)
-            cursor = None if page.cursor is None else str(page.cursor)
-            root = url_for("artifacts.show", id="")
-            shown = wire.ResultsPage(
-                metrics=[_metric(metric) for metric in page.metrics],
-                artifacts=[_artifact(artifact, root) for artifact in page.artifacts],
-                names=names_of_results(session, path.id),
-                next_cursor=cursor,
-            )
-            response = answer(shown)
-            if cursor is not None:
-                following = query.model_dump(exclude_none=True) | {"cursor": cursor}
-                response.headers["Link"] = f'<{url_for("jobs.results", id=path.id, **following)}>; rel="next"'
-    response.set_etag(etag)
-    response.vary.update(("Authorization", "Cookie"))
-    response.cache_control.private = True
-    response.cache_control.no_cache = True  # kept, but asked for again: while the job runs it changes
-    return response
+        if is_known(etag):
+            return unchanged(etag)
+        place, until = _place(query.cursor, job)
+        asked = query.model_dump(exclude={"cursor", "after"})
+        page = results_page(session, path.id, **asked, after=place, since=query.after, until=until)
+        cursor = None if page.cursor is None else f"{page.cursor}.{until}"
+        root = url_for("artifacts.show", id="")
+        shown = wire.ResultsPage(
+            metrics=[_metric(metric) for metric in page.metrics],
+            artifacts=[_artifact(artifact, root) for artifact in page.artifacts],
+            names=names_of_results(session, path.id),
+            next_cursor=cursor,
+            previews=[] if job.state in ENDED_JOB else previews_of(session, path.id),
+            results_version=until,
+        )
+        response = revalidated(answer(shown), etag)
+        if cursor is not None:
+            following = query.model_dump(exclude_none=True) | {"cursor": cursor}
+            response.headers["Link"] = f'<{url_for("jobs.results", id=path.id, **following)}>; rel="next"'
+        return response
+
+
+def _place(cursor: str | None, job: Job) -> tuple[int, int]:
+    """Where in the job a page begins, and the version of the results that it is of: the first page's."""
+    if cursor is None:
+        return -1, job.results_version
+    place, _, version = cursor.partition(".")
+    return int(place), int(version or job.results_version)
 
 
 def _submitted_before(here: Context, key: str, sha256: str) -> Response | None:

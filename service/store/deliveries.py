@@ -13,7 +13,9 @@ from typing import Any, Final
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from service.store.changes import note_change
 from service.store.database import clock
+from service.store.locks import lock_job
 from service.store.scheduling import note_owner
 from service.store.states import DeliveryState
 from service.store.tables import Delivery, Job, Owner
@@ -58,10 +60,12 @@ def claim_deliveries(session: Session, owner: str, limit: int, lease_seconds: fl
     moment = clock(session)
     due = (
         select(Delivery.id)
+        .join(Job, Job.id == Delivery.job_id)
         .where(_WAITING, Delivery.owner == owner, Delivery.due_at <= moment)
         .order_by(Delivery.due_at)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        # Both, and without waiting: who deletes a job locks it before its delivery.
+        .with_for_update(of=(Delivery, Job), key_share=True, skip_locked=True)
     )
     ids = session.scalars(due).all()
     session.execute(
@@ -70,9 +74,12 @@ def claim_deliveries(session: Session, owner: str, limit: int, lease_seconds: fl
         .values(attempts=Delivery.attempts + 1, due_at=moment + timedelta(seconds=lease_seconds))
     )
     claimed = select(Delivery, Job).join(Job, Job.id == Delivery.job_id).where(Delivery.id.in_(ids))
+    found = session.execute(claimed).all()
+    for _, job in found:
+        note_change(job)
     return [
         Due(delivery.id, job.id, job.owner, job.webhook or "", delivery.attempts, _message(job))
-        for delivery, job in session.execute(claimed)
+        for delivery, job in found
     ]
 
 
@@ -123,10 +130,15 @@ def _message(job: Job) -> dict[str, Any]:
 
 
 def _change(session: Session, due: Due, **values: Any) -> bool:
+    if (job := lock_job(session, due.job_id)) is None:
+        return False
     changed = session.execute(
         update(Delivery)
         .where(Delivery.id == due.id, Delivery.attempts == due.attempt, Delivery.state == DeliveryState.WAITING)
         .values(**values)
         .returning(Delivery.id)
     )
-    return changed.first() is not None
+    if changed.first() is None:
+        return False
+    note_change(job)
+    return True

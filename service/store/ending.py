@@ -7,6 +7,7 @@ from sqlalchemy import and_, delete, select, update
 from sqlalchemy.orm import Session
 
 from occluscope.analyses.contract import FIRST
+from service.store.changes import note_change
 from service.store.database import clock
 from service.store.deliveries import queue_delivery
 from service.store.given import forget_given
@@ -29,7 +30,7 @@ def note_ended_unit(
     session.execute(delete(Artifact).where(Artifact.unit_id == unit_id, Artifact.preview))
     if failed:
         forget_given(session, Unit.id == unit_id)
-    job.results_version += 1
+    note_change(job, of_results=True)
     if not count_ended(session, job.id, stage, model, failed=failed, steps_done=steps_done):
         return
     moment = clock(session)
@@ -63,7 +64,7 @@ def cancel_job(session: Session, job_id: str) -> JobState | None:
     count_all_ended(session, job_id)
     session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.preview))
     forget_given(session, and_(Unit.job_id == job_id, Unit.state == UnitState.CANCELLED))
-    job.results_version += 1
+    note_change(job, of_results=True)
     forget_kept(session, job_id)
     _end(session, job, JobState.CANCELLED, moment)
     return JobState.CANCELLED

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session, defer
 
 from occluscope.analyses.contract import FIRST
 from occluscope.analyses.contract import Unit as PlannedUnit
+from service.store.changes import note_change
 from service.store.database import clock
 from service.store.ending import note_ended_unit
 from service.store.given import forget_given
@@ -88,6 +89,7 @@ def claim_unit(session: Session, unit_id: str, worker_id: str, lease_seconds: fl
         return None
     if locked and locked.state == JobState.QUEUED:
         locked.state, locked.started_at = JobState.RUNNING, moment
+        note_change(locked)
     tally(session, "unit_attempts", job.analysis, claimed.model)
     planned = PlannedUnit(tuple(claimed.images), claimed.steps_total, claimed.payload)
     return Claim(

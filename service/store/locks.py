@@ -1,4 +1,4 @@
-"""Row locks. Every transaction takes them in the order turn, owner, job, unit, so that no two deadlock."""
+"""Row locks. Every transaction takes them in the order turn, owner, job, unit or delivery: no two deadlock."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session, defer

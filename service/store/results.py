@@ -30,25 +30,30 @@ def results_page(
     after: int = -1,
     image: str | None = None,
     name: str | None = None,
+    since: int | None = None,
+    until: int | None = None,
 ) -> ResultsPage:
     """Results of the next pictures that have any.
 
     limit: pictures of a page. after: the cursor of the page before. image: of this picture alone.
     name: artifacts of this name alone, with all numbers of their pictures.
+    since, until: versions of the results; what is shown of units whose results last changed after and up to them.
     """
+    changed = _changed(since, until)
     if image is not None:
-        return _results(session, job_id, [image], name)
+        return _results(session, job_id, [image], name, changed)
     query = select(JobImage.position, JobImage.image_id).where(JobImage.job_id == job_id, JobImage.position > after)
     of_image = (Artifact.job_id == job_id, Artifact.image_id == JobImage.image_id)
-    given = exists().where(*of_image, Unit.id == Artifact.unit_id, is_shown(Artifact))
+    given = exists().where(*of_image, Unit.id == Artifact.unit_id, is_shown(Artifact), *changed)
     if name is not None:
         query = query.where(given.where(Artifact.name == name))
     else:
         of_image = (Metric.job_id == job_id, Metric.image_id == JobImage.image_id)
-        query = query.where(or_(given, exists().where(*of_image, Unit.id == Metric.unit_id, is_shown(Metric))))
+        numbers = exists().where(*of_image, Unit.id == Metric.unit_id, is_shown(Metric), *changed)
+        query = query.where(or_(given, numbers))
     found = session.execute(query.order_by(JobImage.position).limit(limit + 1)).all()
     pictures, is_last = [image_id for _, image_id in found[:limit]], len(found) <= limit
-    page = _results(session, job_id, pictures, name, and_others=is_last)
+    page = _results(session, job_id, pictures, name, changed, and_others=is_last)
     return page if is_last else replace(page, cursor=found[limit - 1].position)
 
 
@@ -58,6 +63,12 @@ def names_of_results(session: Session, job_id: str) -> list[str]:
     return list(session.scalars(query.where(Artifact.job_id == job_id, is_shown(Artifact)).distinct()))
 
 
+def previews_of(session: Session, job_id: str) -> list[str]:
+    """Ids of all previews that there are, whatever their page."""
+    query = select(Artifact.id).where(Artifact.job_id == job_id, Artifact.preview).order_by(Artifact.id)
+    return list(session.scalars(query))
+
+
 def find_artifact(session: Session, artifact_id: str) -> Artifact | None:
     """One result; one that is not shown yet is none."""
     query = select(Artifact).join(Unit, Unit.id == Artifact.unit_id)
@@ -65,13 +76,19 @@ def find_artifact(session: Session, artifact_id: str) -> Artifact | None:
 
 
 def _results(
-    session: Session, job_id: str, pictures: Sequence[str], name: str | None, *, and_others: bool = False
+    session: Session,
+    job_id: str,
+    pictures: Sequence[str],
+    name: str | None,
+    changed: Sequence[ColumnElement[bool]],
+    *,
+    and_others: bool = False,
 ) -> ResultsPage:
     """Each picture's together, in the order of units and of each analysis. and_others: and those of no picture."""
     artifacts = select(Artifact).join(Unit, Unit.id == Artifact.unit_id)
-    artifacts = artifacts.where(Artifact.job_id == job_id, is_shown(Artifact))
+    artifacts = artifacts.where(Artifact.job_id == job_id, is_shown(Artifact), *changed)
     metrics = select(Metric).join(Unit, Unit.id == Metric.unit_id)
-    metrics = metrics.where(Metric.job_id == job_id, is_shown(Metric))
+    metrics = metrics.where(Metric.job_id == job_id, is_shown(Metric), *changed)
     if name is not None:
         artifacts = artifacts.where(Artifact.name == name)
     place = {image: number for number, image in enumerate(pictures)}
@@ -89,3 +106,8 @@ def _results(
     return ResultsPage(
         sorted(session.scalars(metrics), key=by_picture), sorted(session.scalars(artifacts), key=by_picture)
     )
+
+
+def _changed(since: int | None, until: int | None) -> list[ColumnElement[bool]]:
+    after = [] if since is None else [Unit.results_version > since]
+    return after if until is None else [*after, Unit.results_version <= until]

@@ -103,7 +103,8 @@ class Job(Base):
     """What a user asked for, and how far it is.
 
     model: the first of those that its units run. owner: whose it is; owners take turns.
-    stored_bytes: of its results, for retention. results_version: grows with every change of them.
+    stored_bytes: of its results, for retention.
+    version, results_version: how many changes there were, of all and of its results, see `service.store.changes`.
     idempotency_key: SHA-256 of the owner and the key they sent.
     webhook: URL that is told when the job has ended.
     """
@@ -124,6 +125,7 @@ class Job(Base):
     owner: Mapped[str] = mapped_column(String(_NAME), default="", server_default=text("''"))
     priority: Mapped[int] = mapped_column(default=Priority.BATCH, server_default=text("1"))
     stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
+    version: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     results_version: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     state: Mapped[str] = mapped_column(String(_NAME))
     error: Mapped[str | None] = mapped_column(Text)
@@ -225,6 +227,7 @@ class Unit(Base):
 
     stage: of the analysis, or the comparison of models. model: that it runs; empty for one that compares models.
     fence: grows by one with every claim; only the holder of the current number may write.
+    results_version: of its job, when what is shown of its results last changed.
     attempts: claims that were not given back. outages: how often it was given back since the database was away.
     leased_until: while running, when the claim runs out unless its worker renews it.
     owner, priority, submitted_at: its job's, since units are claimed in their order. queued_at: the last time.
@@ -262,6 +265,7 @@ class Unit(Base):
     queued_at: Mapped[datetime] = mapped_column(server_default=_LONG_AGO)
     steps_total: Mapped[int]
     steps_done: Mapped[int] = mapped_column(default=0)
+    results_version: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     state: Mapped[str] = mapped_column(String(_NAME))
     error: Mapped[str | None] = mapped_column(Text)
     fence: Mapped[int] = mapped_column(default=0)

@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from occluscope.results import Metric, Packed, Result, unpack
+from service.store.changes import next_results_version, note_change
 from service.store.database import clock
 from service.store.ending import note_ended_unit
 from service.store.given import NOTHING, Given
@@ -30,10 +31,11 @@ def report_progress(session: Session, claim: Claim, steps_done: int, previews: S
     """Note how far the unit is, and its results as they stand; false when the claim is gone."""
     rows = [_artifact_row(claim, position, packed, preview=True) for position, packed in enumerate(previews)]
     job = lock_job(session, claim.job_id) if rows else None
-    if not change_held(session, claim, steps_done=steps_done):
+    shown = {"results_version": next_results_version(job)} if job else {}
+    if not change_held(session, claim, steps_done=steps_done, **shown):
         return False
     if job:
-        job.results_version += 1
+        note_change(job, of_results=True)
         session.execute(delete(Artifact).where(Artifact.unit_id == claim.unit_id, Artifact.preview))
         session.add_all(rows)
     return True
@@ -83,6 +85,7 @@ def commit_unit(session: Session, claim: Claim, outcome: PackedOutcome, before: 
         claim,
         state=UnitState.SUCCEEDED,
         steps_done=Unit.steps_total,
+        results_version=next_results_version(job),
         finished_at=moment,
         leased_until=None,
     )

@@ -1,13 +1,11 @@
 """One set of objects: what the API answers, what it publishes and what the client gives have the same fields."""
 
 from collections.abc import Iterator
-from threading import Thread
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import select
-from werkzeug.serving import make_server
 
 from occluscope import wire
 from occluscope.client import Client
@@ -16,7 +14,7 @@ from service.store.leases import claim_unit
 from service.store.tables import Unit
 from service.store.units import commit_unit
 from tests.conftest import encode, random_picture
-from tests.unit.api.conftest import Served
+from tests.unit.api.conftest import Served, serving
 from tests.unit.store.conftest import outcome
 
 Schema = dict[str, Any]
@@ -25,16 +23,8 @@ Schema = dict[str, Any]
 @pytest.fixture(scope="module")
 def client(served: Served) -> Iterator[Client]:
     """Of the app, over HTTP."""
-    server = make_server("127.0.0.1", 0, served.app, threaded=True)
-    thread = Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        with Client(f"http://127.0.0.1:{server.port}", api_key=served.key) as connected:
-            yield connected
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(served.app) as url, Client(url, api_key=served.key) as connected:
+        yield connected
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +84,7 @@ def test_the_clients_objects_are_what_was_answered(served: Served, client: Clien
     page = asked(client, served, f"/v1/jobs/{job.id}/results")
     assert len(page["artifacts"]) >= 1
     assert len(page["metrics"]) >= 1
-    assert client.results(job.id).model_dump(mode="json") == {name: page[name] for name in ("metrics", "artifacts")}
+    assert client.results(job.id).model_dump(mode="json") == {name: page[name] for name in wire.Results.model_fields}
     assert client.models() == asked(client, served, "/v1/models")["models"]
     assert client.model(job.model)["labels"] == list(card(job.model).labels)
     assert client.analyses() == asked(client, served, "/v1/analyses")["analyses"]

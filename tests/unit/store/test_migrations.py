@@ -18,6 +18,7 @@ from service.store.leases import claim_unit
 from service.store.migrate import alembic_config, migrate
 from service.store.packing import pack_outcome
 from service.store.planning import units_made
+from service.store.results import results_page
 from service.store.scheduling import due_unit
 from service.store.stages import models_of, stages_of
 from service.store.tables import Artifact, Base, Job, Metric, NamedImage, Unit, new_id
@@ -63,6 +64,32 @@ def test_what_was_stored_before_several_models_is_still_there(database: Database
         assert [artifact.model for artifact in artifacts] == ["efficientnet_lite0"] * 2
         assert results_of(session, waiting) == ([], [])
         assert {unit.state for unit in session.scalars(select(Unit).where(Unit.job_id == waiting))} == {"queued"}
+
+
+def test_what_was_stored_before_versions_comes_after_0(database: Database, submit: SubmitUnits) -> None:
+    """And before the version that the job has now: who follows it is given no old result as a new one."""
+    job_id, (done, waiting) = submit(2)
+    with database.writing() as session:
+        claim = claim_unit(session, done, "w", 30)
+        assert claim is not None
+        commit_unit(session, claim, outcome(1))
+    config = alembic_config(database)
+    command.downgrade(config, "0013")
+    with database.engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET results_version = 0"))  # as of results before 0010
+    command.upgrade(config, "head")
+    with database.reading() as session:
+        job = session.get_one(Job, job_id)
+        version = job.results_version
+        assert len(results_page(session, job_id, limit=5, since=0, until=version).metrics) == 1
+        assert results_page(session, job_id, limit=5, since=version).metrics == []
+    with database.writing() as session:
+        claim = claim_unit(session, waiting, "w", 30)
+        assert claim is not None
+        commit_unit(session, claim, outcome(2))
+    with database.reading() as session:
+        (metric,) = results_page(session, job_id, limit=5, since=version).metrics
+        assert metric.value == 2.0
 
 
 def test_what_was_stored_before_keys_is_still_its_owners(database: Database, submit: SubmitUnits) -> None:
