@@ -8,6 +8,8 @@ stage run windows, those of `curves` run curves, and those of `maps` make the re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from torch import Tensor
+
 from occluscope.analyses.contract import Outcome, Report, Unit, Work
 from occluscope.analyses.occlusion.experiment import Experiment
 from occluscope.analyses.occlusion.outcome import outcome
@@ -40,7 +42,8 @@ def curves(work: Work, report: Report) -> Outcome:
     number, target = work.unit.payload["window"], work.unit.payload["target"]
     experiment, shares = _experiment(work), Shares.of(work)
     scan = shares.response(number).scan
-    one = target_maps(experiment, shares.base, number, experiment.grid(number), scan)[target]
+    base = _base(work, experiment, shares, report)
+    one = target_maps(experiment, base, number, experiment.grid(number), scan)[target]
     return Outcome([], [], dict(Runner(work.model(), experiment, report).curves(one)))
 
 
@@ -50,15 +53,21 @@ def maps(work: Work, report: Report) -> Outcome:
     Runs the model only to measure the error of half precision. A map whose unit of `curves` failed has no curves.
     """
     experiment, shares = _experiment(work), Shares.of(work)
-    sizes = []
+    base, sizes = _base(work, experiment, shares, report), []
     for number in range(len(experiment.params.window)):
         report(0)
         response = shares.response(number)
         if experiment.params.precision == "half":
-            error = precision_error(work.model(), experiment, shares.base, number, response.scan)
+            error = precision_error(work.model(), experiment, base, number, response.scan)
             response = replace(response, precision_error=error)
         sizes.append(response)
-    return outcome(experiment, Responses(shares.base, sizes))
+    return outcome(experiment, Responses(base, sizes))
+
+
+def _base(work: Work, experiment: Experiment, shares: Shares, report: Report) -> Tensor:
+    """All scores without occlusion; the model runs once if the shares do not have them."""
+    base = shares.base
+    return Runner(work.model(), experiment, report).base if base is None else base
 
 
 def _experiment(work: Work) -> Experiment:

@@ -58,9 +58,10 @@ class Shares:
         )
 
     @property
-    def base(self) -> Tensor:
-        """All scores without occlusion, float64 [columns]."""
-        return torch.from_numpy(self.parts[0].kept["base"])
+    def base(self) -> Tensor | None:
+        """All scores without occlusion, float64 [columns]; None if a worker of an older version ran the shares."""
+        base = self.parts[0].kept.get("base")
+        return None if base is None else torch.from_numpy(base)
 
     def response(self, number: int) -> Response:
         """The shares' rows one below the other. number: of the size of window."""

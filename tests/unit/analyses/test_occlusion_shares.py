@@ -107,6 +107,23 @@ def test_maps_are_made_from_shares_without_a_model(lite0: LoadedModel, monkeypat
     assert {one.image for one in together.results} == {"a", "b"}
 
 
+def test_shares_of_a_worker_that_kept_no_base_scores_have_the_same_maps(
+    lite0: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that runs beside workers of a newer version, or ran before them."""
+    split(monkeypatch)
+    params = SPEC.parse({"window": 112, "stride": 56})
+    units = SPEC.plan(params, lite0.card, IMAGES[:1], {})
+    kept = [outcome.kept for outcome in run(lite0, units, params)]
+    parts = [Part(unit, arrays) for unit, arrays in zip(units, kept, strict=True)]
+    older = [
+        Part(unit, {name: array for name, array in arrays.items() if name != "base"})
+        for unit, arrays in zip(units, kept, strict=True)
+    ]
+    together, as_before = later(lite0, params, parts), later(lite0, params, older)
+    assert [metric.value for metric in as_before.metrics] == [metric.value for metric in together.metrics]
+
+
 def test_a_split_picture_with_a_mask_has_curves_and_pointing(
     lite0: LoadedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
