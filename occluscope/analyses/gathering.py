@@ -6,7 +6,7 @@ from occluscope.analyses.contract import Outcome, Report
 from occluscope.results import Metric, NamedResult
 
 
-def _nobody(_steps: int, _preview: Callable[[], list[NamedResult]] | None = None, /) -> None:
+def _ignored(_steps: int, _preview: Callable[[], list[NamedResult]] | None = None, /) -> None:
     """A report that does nothing."""
 
 
@@ -17,7 +17,7 @@ class Gathered:
     >>> outcome = sink.outcome(compute(model, pictures, params, unit, sink))
     """
 
-    def __init__(self, report: Report = _nobody) -> None:
+    def __init__(self, report: Report = _ignored) -> None:
         self._report = report
         self.results: list[NamedResult] = []
         self.metrics: list[Metric] = []
