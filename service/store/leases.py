@@ -4,17 +4,20 @@ A claim gives a unit to one worker under a fencing number. Whoever lets its leas
 claim has a higher number, and every write here and in `service.store.units` holds only for the current one.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import structlog
 from sqlalchemy import ColumnElement, select, update
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session, defer
 
 from occluscope.analyses.contract import FIRST
 from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.changes import note_change
-from service.store.database import clock
+from service.store.database import clock, is_outage
 from service.store.ending import note_ended_unit
 from service.store.given import forget_given
 from service.store.locks import lock_job
@@ -22,6 +25,7 @@ from service.store.states import JobState, UnitState
 from service.store.tables import Job, Unit
 from service.store.tallies import tally
 
+_log = structlog.get_logger(__name__)
 _LONGEST_LEASES: Final = 2.0  # a lease that runs longer than so many was written by a clock that was set back since
 
 
@@ -143,7 +147,8 @@ def free_expired_units(session: Session, max_attempts: int, lease_seconds: float
     """Queue again what its worker left, and fail what was left `max_attempts` times.
 
     Safe to run any number of times at once: a job that another transaction works on is left to that or to the next
-    round. A lease that ends too far in the future, since the clock was set back, is cut to one lease from now.
+    round. A job whose units cannot be freed, because its rows are damaged, holds up no other job. A lease that ends too
+    far in the future, since the clock was set back, is cut to one lease from now.
     """
     moment = clock(session)
     longest = moment + timedelta(seconds=_LONGEST_LEASES * lease_seconds)
@@ -156,12 +161,17 @@ def free_expired_units(session: Session, max_attempts: int, lease_seconds: float
     found = session.scalars(select(Unit.job_id).where(*expired).distinct().order_by(Unit.job_id)).all()
     freed: list[Freed] = []
     for job_id in found:
-        if job := lock_job(session, job_id, skip_locked=True):
-            of_job = select(Unit).where(Unit.job_id == job_id, *expired).order_by(Unit.position)
-            of_job = of_job.options(defer(Unit.images), defer(Unit.payload))
-            # Locking reads the row again: its lease may have been renewed since the query above.
-            units = session.scalars(of_job.with_for_update(key_share=True)).all()
-            freed += [_free(session, job, unit, max_attempts, moment) for unit in units]
+        try:
+            with session.begin_nested():
+                of_job = _free_expired_of(session, job_id, expired, max_attempts, moment)
+        except Exception as error:
+            if isinstance(error, DBAPIError) and is_outage(error):
+                raise
+            _log.exception("expired units not freed", job=job_id)
+        else:
+            freed += of_job
+            for _ in of_job:
+                tally(session, "recoveries")
     return freed
 
 
@@ -199,6 +209,18 @@ def _under(claim: Claim) -> tuple[ColumnElement[bool], ...]:
     return Unit.id == claim.unit_id, Unit.fence == claim.fence, Unit.state == UnitState.RUNNING
 
 
+def _free_expired_of(
+    session: Session, job_id: str, expired: Sequence[ColumnElement[bool]], max_attempts: int, moment: datetime
+) -> list[Freed]:
+    if (job := lock_job(session, job_id, skip_locked=True)) is None:
+        return []
+    of_job = select(Unit).where(Unit.job_id == job_id, *expired).order_by(Unit.position)
+    of_job = of_job.options(defer(Unit.images), defer(Unit.payload))
+    # Locking reads the row again: its lease may have been renewed since it was found.
+    units = session.scalars(of_job.with_for_update(key_share=True)).all()
+    return [_free(session, job, unit, max_attempts, moment) for unit in units]
+
+
 def _free(session: Session, job: Job, unit: Unit, max_attempts: int, moment: datetime) -> Freed:
     failed = unit.attempts >= max_attempts
     unit.leased_until = None
@@ -211,5 +233,4 @@ def _free(session: Session, job: Job, unit: Unit, max_attempts: int, moment: dat
         unit.state, unit.queued_at = UnitState.QUEUED, moment
         unit.steps_done, unit.worker_id = 0, None
         forget_given(session, Unit.id == unit.id)
-    tally(session, "recoveries")
     return Freed(unit.id, unit.job_id, unit.attempts, failed)

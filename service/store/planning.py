@@ -22,6 +22,7 @@ from service.store.tables import Artifact, Image, Job, JobImage, NamedImage, Sta
 from service.store.upsert import insert_ignoring
 
 _MADE: Final = "units_made"
+_NOT_PLANNED: Final = "following"  # name of a stage in place of those that are not known
 _log = structlog.get_logger(__name__)
 
 
@@ -52,7 +53,12 @@ def _plan_later(session: Session, job: Job, stages: Sequence[Stage], model: str,
     last = [stage for stage in stages if stage.model == model][-1]
     if not last.succeeded or job.analysis == NO_ANALYSIS:
         return False
-    spec = analyses.spec(job.analysis)
+    try:
+        spec = analyses.spec(job.analysis)
+    except LookupError:
+        reason = f"there is no analysis '{job.analysis}' in this version, to plan what follows"
+        _fail_stage(session, job, _NOT_PLANNED, model, reason, moment)
+        return False
     for stage in spec.stages_after(last.name):
         try:
             planned = _planned(session, job, spec, stage, model)
@@ -122,7 +128,8 @@ def _add_stage(
     session: Session, job: Job, stage: str, model: str, planned: Sequence[PlannedUnit], moment: datetime
 ) -> list[Unit]:
     stages = stages_of(session, job.id)
-    units = waiting_units(job, stage, model, planned, sum(one.units for one in stages), moment)
+    last = session.scalar(select(func.max(Unit.position)).where(Unit.job_id == job.id))  # an upgrade may leave gaps
+    units = waiting_units(job, stage, model, planned, 0 if last is None else last + 1, moment)
     session.add(stage_of_units(job.id, len(stages), stage, model, planned))
     session.add_all(units)
     session.flush()

@@ -172,6 +172,27 @@ def test_what_waited_to_be_combined_before_stages_had_names_is_planned_anew(
         assert job.stored_bytes == 3 * sum(result.stored_bytes for result in outcome().results)
 
 
+def test_of_two_models_one_waited_to_be_combined_and_both_end(database: Database, submit: SubmitUnits) -> None:
+    """The open unit goes, so the places of the others are no longer without a gap."""
+    job_id, _ = submit(2, later=True, models=("efficientnet_lite0", "resnet18"))
+    for _ in range(4):
+        commit_due(database, "work")
+    with database.reading() as session:
+        last = session.scalars(select(Unit.id).where(Unit.stage == "means").order_by(Unit.position)).all()[-1]
+    with database.writing() as session:
+        claim = claim_unit(session, last, "w", 30)
+        assert claim is not None
+        assert commit_unit(session, claim, outcome())
+    config = alembic_config(database)
+    command.downgrade(config, "0011")
+    command.upgrade(config, "head")
+    for stage in ("work", "means"):
+        commit_due(database, stage)
+    with database.reading() as session:
+        assert session.get_one(Job, job_id).error is None
+        assert all(stage.has_ended for stage in stages_of(session, job_id) if stage.name != "compare")
+
+
 SHARES = [{"share": [0, 2]}, {"share": [1, 2]}]
 
 

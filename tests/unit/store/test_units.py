@@ -21,7 +21,7 @@ from service.store.leases import Claim, Freed, claim_unit, free_expired_units, g
 from service.store.packing import PackedOutcome, pack_outcome
 from service.store.planning import units_made
 from service.store.scheduling import count_waiting, due_unit
-from service.store.tables import Artifact, Job, KeptArray, Metric, Unit
+from service.store.tables import Artifact, Job, KeptArray, Metric, Stage, Unit
 from service.store.units import commit_unit, fail_unit, give_results, report_progress, stored_result
 from tests.parts import wait_until
 from tests.unit.store.conftest import SubmitUnits, given, outcome
@@ -222,6 +222,30 @@ def test_a_unit_whose_workers_die_every_time_fails_and_so_does_its_job(database:
     assert states(database, job_id) == ("failed", ["failed"])
     with database.reading() as session:
         assert "died or fell silent 3 times" in (session.get_one(Job, job_id).error or "")
+
+
+def test_a_job_whose_end_cannot_be_written_holds_up_no_others_units(database: Database, submit: SubmitUnits) -> None:
+    """Here the row of a stage that is still to be planned is there already."""
+    (broken, of_broken), (other, (of_other, _)) = submit(2, later=True), submit(2)
+    assert write(database, claim(database, of_broken[0]), "commit")
+    with database.writing() as session:
+        model = session.scalars(select(Stage.model).where(Stage.job_id == broken)).one()
+        session.add(Stage(job_id=broken, name="means", model=model, position=-1, units=0, still_open=0, steps_total=0))
+    for unit_id in (of_broken[1], of_other):
+        claim(database, unit_id)
+    assert let_leases_run_out(database, attempts=1) == [Freed(of_other, other, 1, failed=True)]
+    assert states(database, broken) == ("running", ["succeeded", "running"])
+
+
+def test_a_job_of_an_analysis_that_there_is_no_more_ends_with_that_reason(
+    database: Database, submit: SubmitUnits
+) -> None:
+    job_id, unit_ids = submit(2, analysis="gone")
+    for unit_id in unit_ids:
+        assert write(database, claim(database, unit_id), "commit")
+    assert states(database, job_id)[0] == "failed"
+    with database.reading() as session:
+        assert "there is no analysis 'gone'" in (session.get_one(Job, job_id).error or "")
 
 
 def test_a_renewed_lease_does_not_run_out(database: Database, submit: SubmitUnits) -> None:
