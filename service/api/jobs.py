@@ -134,10 +134,12 @@ def show(path: IdPath) -> Response:
         job = store.find_job(session, path.id, owner())
         if job is None:
             return not_found("job")
-        etag = f"{job.version}-{store.steps_done(session, job.id)}-{__version__}"  # read before what it stands for
+        standing = store.standing_of(session, [job])[job.id]
+        etag = f"{job.version}-{standing.progress.done}-{__version__}"
         if is_known(etag):
             return unchanged(etag, weak=True)
-        return revalidated(answer(_detail(session, job)), etag, weak=True)
+        shown = _whole(session, job, standing, store.images_of(session, job.id))
+        return revalidated(answer(shown), etag, weak=True)
 
 
 @blueprint.delete("/<id>", summary="Delete a job", responses={204: None, **documented(404)})

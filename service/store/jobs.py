@@ -145,11 +145,6 @@ def standing_of(session: Session, jobs: Sequence[Job]) -> dict[str, Standing]:
     return {job.id: Standing(_progress(job, *steps.get(job.id, (0, 0)), moment), models[job.id]) for job in jobs}
 
 
-def steps_done(session: Session, job_id: str) -> int:
-    """How many of a job's steps are done."""
-    return steps_of(session, [job_id]).get(job_id, (0, 0))[0]
-
-
 def images_of(session: Session, job_id: str) -> list[str]:
     """The job's pictures, in the order they were given."""
     query = select(JobImage.image_id).where(JobImage.job_id == job_id).order_by(JobImage.position)
