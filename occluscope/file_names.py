@@ -61,14 +61,14 @@ def unique_names(names: Iterable[str]) -> list[str]:
 def _stem(artifact: Artifact, job: Job, names: Mapping[str, str]) -> str:
     model = artifact.model if len(job.models) > 1 else None
     picture = names.get(artifact.image, artifact.image) if artifact.image else None
-    parts = (_kept(picture or ""), artifact.name, _kept(model or ""), _words(str(artifact.variant)))
+    parts = (_allowed(picture or ""), artifact.name, _allowed(model or ""), _words(str(artifact.variant)))
     whole = "-".join(part for part in parts if part)
     if len(whole.encode()) <= _MOST_BYTES:
         return whole
     return f"{whole.encode()[:_MOST_BYTES].decode(errors='ignore')}-{_digits(artifact)}"
 
 
-def _kept(name: str) -> str:
+def _allowed(name: str) -> str:
     """A given name without the characters that are forbidden in file names."""
     return _FORBIDDEN.sub("-", unicodedata.normalize("NFC", name))
 

@@ -48,7 +48,7 @@ class Buffer:
         self.rows[: height * width] = padded.permute(0, 2, 3, 1).reshape(-1, channels)
 
 
-class Kept:
+class PictureValues:
     """The unoccluded picture's values, and the buffers that all plans share. values: by step.
 
     Another picture of the same size can replace it; the plans stay valid.

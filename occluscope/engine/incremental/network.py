@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from occluscope.engine.covers import Cover
-from occluscope.engine.incremental.buffers import Kept
+from occluscope.engine.incremental.buffers import PictureValues
 from occluscope.engine.incremental.plan import Plan, unoccluded
 from occluscope.engine.incremental.shortening import shorten
 from occluscope.engine.incremental.steps import Step
@@ -47,7 +47,7 @@ class IncrementalNetwork:
         self._module = module
         self._traced = trace(module, layers)
         self._steps: list[Step] | None = None
-        self._plans: tuple[Any, Kept, list[Plan]] | None = None
+        self._plans: tuple[Any, PictureValues, list[Plan]] | None = None
         self._multiplications = 0  # of a whole pass
         self._most = GPU_BATCH  # windows in a batch, limited by memory and by the time between two reports
         self.passes = 0.0
@@ -63,7 +63,7 @@ class IncrementalNetwork:
         Yields for each batch the windows' indices in `WindowGrid.origins`, int64 [batch], and the network's outputs for
         them, [batch, …].
         """
-        clear, values = self._kept(picture)
+        clear, values = self._unoccluded(picture)
         most = self._at_most(batch_size)
         pending = list(grid.tiles(most))
         while pending:
@@ -90,7 +90,7 @@ class IncrementalNetwork:
         margin: how far outside its window a change is followed, pixels of the picture. Pixels farther away keep their
         unoccluded value, which is approximate and faster. With `exact`, or without a margin, all changes are followed.
         """
-        clear, values = self._kept(picture)
+        clear, values = self._unoccluded(picture)
         most = self._at_most(batch_size)
 
         def run(positions: np.ndarray, *, exact: bool = False) -> Tensor:
@@ -126,7 +126,7 @@ class IncrementalNetwork:
         if self._plans is not None:
             self._plans[1].empty()
 
-    def _kept(self, picture: Tensor) -> tuple[Tensor, list[Any]]:
+    def _unoccluded(self, picture: Tensor) -> tuple[Tensor, list[Any]]:
         """The picture as a batch of one, and the unoccluded values of all steps."""
         with torch.inference_mode():
             clear = picture[None].contiguous(memory_format=torch.channels_last)
@@ -137,17 +137,18 @@ class IncrementalNetwork:
         key = (tuple(values[0].shape), values[0].dtype, values[0].device, tuple(layouts), capacity)
         if self._plans is None or self._plans[0] != key:
             self._plans = None
-            kept = Kept(values)
+            picture_values = PictureValues(values)
             plans = [
-                Plan(self._steps or [], kept, grid, capacity, margin, self._multiplications) for grid, margin in layouts
+                Plan(self._steps or [], picture_values, grid, capacity, margin, self._multiplications)
+                for grid, margin in layouts
             ]
             for plan in plans:
                 plan.complete(values[0].device)
-            self._plans = (key, kept, plans)
-        _, kept, plans = self._plans
-        if kept.values is not values or not kept.is_filled:
+            self._plans = (key, picture_values, plans)
+        _, picture_values, plans = self._plans
+        if picture_values.values is not values or not picture_values.is_filled:
             with torch.inference_mode():
-                kept.fill(values)
+                picture_values.fill(values)
         return plans
 
     def _run(self, plan: Plan, clear: Tensor, cover: Cover, windows: Tensor | None = None) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from occluscope.engine.covers import Cover, covered
 from occluscope.engine.incremental.batch import Batch
-from occluscope.engine.incremental.buffers import Kept
+from occluscope.engine.incremental.buffers import PictureValues
 from occluscope.engine.incremental.fields import Field
 from occluscope.engine.incremental.planning import Planner
 from occluscope.engine.incremental.steps import Constant, Native, Steady, Step
@@ -25,14 +25,14 @@ class Plan:
     def __init__(
         self,
         steps: Sequence[Step],
-        kept: Kept,
+        picture_values: PictureValues,
         grid: WindowGrid,
         capacity: int,
         margin: int | None = None,
         multiplications: int = 0,
     ) -> None:
         self._grid = grid
-        self._planner = Planner(steps, kept, grid, capacity, margin)
+        self._planner = Planner(steps, picture_values, grid, capacity, margin)
         self._output = self._planner.whole(len(steps) - 1)
         self._last_uses = _last_uses(steps)
         self._origins = torch.empty(0)
@@ -51,10 +51,10 @@ class Plan:
         windows: int64 [batch], indices in the grid; None for all.
         """
         planner = self._planner
-        planner.kept.begin_batch()
+        planner.picture_values.begin_batch()
         steady = [
             value if isinstance(state, Steady) else None
-            for value, state in zip(planner.kept.values, planner.states, strict=True)
+            for value, state in zip(planner.picture_values.values, planner.states, strict=True)
         ]
         if windows is None:
             windows = torch.arange(len(self._origins), device=clear.device)

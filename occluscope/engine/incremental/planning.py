@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from occluscope.engine.incremental.buffers import Buffer, Kept, Reading
+from occluscope.engine.incremental.buffers import Buffer, PictureValues, Reading
 from occluscope.engine.incremental.fields import Field, Layout
 from occluscope.engine.incremental.intervals import Spans
 from occluscope.engine.incremental.steps import Changed, Constant, Input, Native, Planned, Run, Steady, Step
@@ -23,11 +23,16 @@ class Planner:
     """
 
     def __init__(
-        self, steps: Sequence[Step], kept: Kept, grid: WindowGrid, capacity: int, margin: int | None = None
+        self,
+        steps: Sequence[Step],
+        picture_values: PictureValues,
+        grid: WindowGrid,
+        capacity: int,
+        margin: int | None = None,
     ) -> None:
         self.steps = steps
-        self.kept = kept
-        self.values = kept.values  # unoccluded, of the picture at planning: read for shapes and constants only
+        self.picture_values = picture_values
+        self.values = picture_values.values  # of the picture at planning: read for shapes and constants only
         self.grid = grid
         self._capacity = capacity
         self._margin = margin
@@ -73,7 +78,7 @@ class Planner:
         if isinstance(state, Field) and _covers(state.y.coordinates(), y) and _covers(state.x.coordinates(), x):
             return lambda batch: batch.values[source]
         layout = state.layout if isinstance(state, Field) else "nchw"
-        buffer = self.kept.buffers.setdefault((source, fill), Buffer(source, fill, layout))
+        buffer = self.picture_values.buffers.setdefault((source, fill), Buffer(source, fill, layout))
         for axis, (coordinates, length) in enumerate(zip((y, x), lengths, strict=True)):
             buffer.low[axis] = max(buffer.low[axis], -int(coordinates.min()))
             buffer.high[axis] = max(buffer.high[axis], int(coordinates.max()) + 1 - length)

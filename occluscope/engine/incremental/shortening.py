@@ -35,35 +35,35 @@ def shorten(steps: Sequence[Step], device: torch.device) -> list[Step]:
 
 def _without_same(steps: Sequence[Step]) -> list[Step]:
     """Remove operations that change nothing, except the last step, which is the output."""
-    kept: list[Step] = []
+    steps_left: list[Step] = []
     place: dict[int, int] = {}
     for index, step in enumerate(steps):
         inputs = tuple(place[source] for source in step.inputs)
         if isinstance(step.operation, Same) and index != len(steps) - 1:
             place[index] = inputs[0]
         else:
-            place[index] = len(kept)
-            kept.append(replace(step, inputs=inputs))
-    return kept
+            place[index] = len(steps_left)
+            steps_left.append(replace(step, inputs=inputs))
+    return steps_left
 
 
 def _merged(steps: Sequence[Step], merge: Callable[[Operation, Operation], Operation | None]) -> list[Step]:
     """Replace a step and its only reader by one step, if `merge` can merge them."""
     readers = Counter(source for step in steps for source in step.inputs)
-    kept: list[Step] = []
+    steps_left: list[Step] = []
     place: dict[int, int] = {}
     for index, step in enumerate(steps):
         inputs = tuple(place[source] for source in step.inputs)
         if len(step.inputs) == 1 and readers[step.inputs[0]] == 1:
-            before = kept[inputs[0]]
+            before = steps_left[inputs[0]]
             both = merge(before.operation, step.operation)
             if both is not None:
-                kept[inputs[0]] = Step(step.name, both, before.inputs, step.shape)
+                steps_left[inputs[0]] = Step(step.name, both, before.inputs, step.shape)
                 place[index] = inputs[0]
                 continue
-        place[index] = len(kept)
-        kept.append(replace(step, inputs=inputs))
-    return kept
+        place[index] = len(steps_left)
+        steps_left.append(replace(step, inputs=inputs))
+    return steps_left
 
 
 def _pad_into_convolution(before: Operation, after: Operation) -> Operation | None:
@@ -120,15 +120,15 @@ def _sum_into_convolution(steps: Sequence[Step]) -> list[Step]:
 
 
 def _without(steps: Sequence[Step], dropped: dict[int, int]) -> list[Step]:
-    kept: list[Step] = []
+    steps_left: list[Step] = []
     place: dict[int, int] = {}
     for index, step in enumerate(steps):
         if index in dropped:
             place[index] = place[dropped[index]]
             continue
-        place[index] = len(kept)
-        kept.append(replace(step, inputs=tuple(place[source] for source in step.inputs)))
-    return kept
+        place[index] = len(steps_left)
+        steps_left.append(replace(step, inputs=tuple(place[source] for source in step.inputs)))
+    return steps_left
 
 
 def _channels_last(step: Step) -> Step:

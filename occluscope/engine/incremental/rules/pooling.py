@@ -152,13 +152,13 @@ class GlobalMean(Operation):
         source = planner.states[inputs[0]]
         if not isinstance(source, Field) or source.layout != "nchw" or source.is_whole:
             return None
-        value, kept = planner.values[inputs[0]], planner.kept
+        value, picture_values = planner.values[inputs[0]], planner.picture_values
         area, dtype = 1 if self.total else value.shape[-2] * value.shape[-1], value.dtype
         top, left = (torch.from_numpy(axis.place.offsets).to(value.device) for axis in (source.y, source.x))
         size = (source.y.place.size, source.x.place.size)
 
         def run(batch: Any) -> Tensor:
-            outside = kept.sums_outside(inputs[0], size)[top[batch.rows], left[batch.columns]]
+            outside = picture_values.sums_outside(inputs[0], size)[top[batch.rows], left[batch.columns]]
             means: Tensor = ((outside + batch.values[inputs[0]].double().sum((2, 3))) / area).to(dtype)
             return means[:, :, None, None] if self.keep else means
 
