@@ -1,4 +1,4 @@
-"""Every analysis on real pictures through the running service, its answers told in ``demo-output/index.html``."""
+"""Every analysis on real pictures through the running service, its answers in ``demo-output/index.html``."""
 
 import argparse
 import io
@@ -31,7 +31,7 @@ console = Console(highlight=False)
 
 @dataclass(frozen=True)
 class Story:
-    """One job of the demo. tell: gives a paragraph on what came out. shown: results that the page opens at once."""
+    """One job of the demo. tell: returns a paragraph about its results. shown: results that the page shows unfolded."""
 
     analysis: str
     models: Sequence[str]
@@ -42,7 +42,7 @@ class Story:
 
 
 def main() -> int:
-    """Start the service, run the jobs, write and tell what they gave, stop the service."""
+    """Start the service, run the jobs, print and save their results, and stop the service."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("demo-output"))
     parser.add_argument("--state-dir", type=Path, default=Path(".occluscope/demo"))
@@ -66,7 +66,7 @@ def main() -> int:
 
 
 def stories() -> list[Story]:
-    """The jobs, in the order they are told."""
+    """The jobs in their order."""
     photographs = {name: photograph(name) for name in ("coffee", "camera", "chelsea")}
     return [
         Story(
@@ -90,7 +90,7 @@ def stories() -> list[Story]:
 
 
 def run(client: Client, story: Story) -> Chapter:
-    """Upload, submit, wait, tell."""
+    """Upload the pictures, submit the job, wait for it, and print a paragraph about its results."""
     names = {client.upload(encoded(picture)).id: name for name, picture in story.pictures.items()}
     models = story.models if len(story.models) > 1 else story.models[0]
     job = client.submit(story.analysis, models, list(names), story.params)
@@ -98,26 +98,26 @@ def run(client: Client, story: Story) -> Chapter:
     job = wait_with_progress(client, job.id)
     if job.state != "succeeded":
         raise StackError(f"the job ended {job.state}: {job.error}")
-    told = story.tell(client, job, client.results(job.id))
-    console.print(told, markup=False)
-    return Chapter(job.id, [told], names, story.shown)
+    paragraph = story.tell(client, job, client.results(job.id))
+    console.print(paragraph, markup=False)
+    return Chapter(job.id, [paragraph], names, story.shown)
 
 
 def tell_occlusion(client: Client, job: Job, results: Results) -> str:
-    """Per picture the prediction and the place that it depends on most; how fast it went."""
-    told = []
+    """For each picture the prediction and the position that it depends on most; and the time."""
+    sentences = []
     height, width = client.model(job.model)["input_size"]
     for image in job.images:
         metrics = {metric.name: metric.value for metric in results.metrics if metric.image == image}
         label, probability = table(client, results, "top_classes", image)[0][1:3]
         left = metrics["base_probability"] - metrics["max_drop"]
-        told.append(
+        sentences.append(
             f"{label} {float(probability):.3f} depends most on what is around x = {metrics['max_drop_x']:.0f}, "
             f"y = {metrics['max_drop_y']:.0f} of the model's {width} × {height} pixels: covering it leaves {left:.3f}"
         )
     windows = sum(metric.value for metric in results.metrics if metric.name == "windows")
     seconds = sum(metric.value for metric in results.metrics if metric.name == "seconds")
-    return f"{'. '.join(told)}. {windows:.0f} windows in {seconds:.1f} s of computing, every one exact."
+    return f"{'. '.join(sentences)}. {windows:.0f} windows in {seconds:.1f} s of computing, every one exact."
 
 
 def _count(pictures: int) -> str:
@@ -125,7 +125,7 @@ def _count(pictures: int) -> str:
 
 
 def tell_correspondence(client: Client, _job: Job, results: Results) -> str:
-    """The layer at which parts stand out most from random boxes."""
+    """The layer at which parts differ most from random boxes."""
     rows = table(client, results, "correspondence")
     layers = list(dict.fromkeys(row[1] for row in rows))
     gaps = {layer: np.mean([float(row[7]) - float(row[3]) for row in rows if row[1] == layer]) for layer in layers}
@@ -142,7 +142,7 @@ def tell_correspondence(client: Client, _job: Job, results: Results) -> str:
 
 
 def tell_invariance(client: Client, _job: Job, results: Results) -> str:
-    """The weakest family and what it calls for."""
+    """The weakest family and the augmentation to train with."""
     weakest, *_, strongest = table(client, results, "augmentations")
     return (
         f"Weakest against {weakest[0]}: on average over the range {float(weakest[4]):.0%} of the probability is left. "
@@ -152,11 +152,13 @@ def tell_invariance(client: Client, _job: Job, results: Results) -> str:
 
 def tell_comparison(_client: Client, _job: Job, results: Results) -> str:
     """Both models' probabilities and drops."""
-    told = []
+    clauses = []
     for model in (MODEL, SIBLING):
         metrics = {metric.name: metric.value for metric in results.metrics if metric.model == model}
-        told.append(f"{model}: p(espresso) {metrics['base_probability']:.3f}, largest drop {metrics['max_drop']:.3f}")
-    return f"The same question to two models, and the difference of their answers. {'; '.join(told)}."
+        clauses.append(
+            f"{model}: p(espresso) {metrics['base_probability']:.3f}, largest drop {metrics['max_drop']:.3f}"
+        )
+    return f"The same question to two models, and the difference of their answers. {'; '.join(clauses)}."
 
 
 def table(client: Client, results: Results, name: str, image: str | None = None) -> list[list[str]]:
@@ -167,7 +169,7 @@ def table(client: Client, results: Results, name: str, image: str | None = None)
 
 
 def faces() -> dict[str, Image.Image]:
-    """Some of the faces that scikit-image carries."""
+    """Some of the faces in scikit-image's package."""
     enlarged = [
         Image.fromarray((face * 255).astype(np.uint8)).convert("RGB").resize((250, 250), Image.Resampling.BICUBIC)
         for face in data.lfw_subset()[:FACES]  # type: ignore[no-untyped-call]
@@ -176,12 +178,12 @@ def faces() -> dict[str, Image.Image]:
 
 
 def photograph(name: str) -> Image.Image:
-    """One of scikit-image's pictures, which it carries in its wheel."""
+    """One of the pictures in scikit-image's package."""
     return Image.fromarray(getattr(data, name)()).convert("RGB")
 
 
 def encoded(picture: Image.Image) -> bytes:
-    """As a PNG file."""
+    """The picture as a PNG file."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
