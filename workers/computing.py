@@ -26,7 +26,7 @@ def computed(claim: Claim, report: UnitReport, database: Database, models: Model
     spec = analyses.spec(claim.analysis)
     params, card = spec.parse(claim.params), catalogue.card(claim.model, claim.owner)
     read = partial(_read, database)
-    with PictureSource(claim.unit.images, read, card.preparation, report.repeat) as source:
+    with PictureSource(claim.unit.images, read, card.preparation, report.wait, report.note_progress) as source:
         work = Work(
             card=card,
             params=params,

@@ -52,30 +52,40 @@ class UnitReport:
         self._steps_done = 0
         self.given = Giving(self._store)
 
-    def repeat(self) -> None:
-        """Report that the unit goes on, with no further step done."""
-        self(self._steps_done)
+    def wait(self) -> None:
+        """Report that the unit waits, for a picture: it may go on for long, and is no progress of the worker's."""
+        self._require_wanted()
+        self._write_now_and_then(self._steps_done)
+        self._require_wanted()
+
+    def note_progress(self) -> None:
+        """Note that the worker has got on, though the unit is no step further."""
+        self._activity.note_progress()
 
     def __call__(self, steps_done: int, preview: Preview | None = None, /) -> None:
         self._steps_done = steps_done
+        self._activity.note_progress()
         self._require_wanted()
-        moment = time.monotonic()
-        if moment - self._written >= self._interval:
-            self._written = moment
-            self._write(steps_done, self._shown(preview, moment))
+        self._write_now_and_then(steps_done, preview)
         self._require_wanted()
 
     def give(self, results: Iterable[NamedResult] = (), metrics: Iterable[Metric] = ()) -> None:
         """As of `occluscope.analyses.contract.Sink`."""
+        self._activity.note_progress()
         self._require_wanted()
         self.given.add(results, metrics)
 
     def _require_wanted(self) -> None:
         if self._stopping.is_set():
             raise UnitAbortedError("the worker stops")
-        self._activity.note_progress()
         if self._lost.is_set():
             raise UnitAbortedError("the claim is gone")
+
+    def _write_now_and_then(self, steps_done: int, preview: Preview | None = None) -> None:
+        moment = time.monotonic()
+        if moment - self._written >= self._interval:
+            self._written = moment
+            self._write(steps_done, self._shown(preview, moment))
 
     def _store(self, before: Given, results: Sequence[PackedResult], metrics: Sequence[Metric]) -> None:
         tries = count()

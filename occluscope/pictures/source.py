@@ -14,6 +14,7 @@ from occluscope.pictures.preparation import Picture, Preparation
 
 T = TypeVar("T")
 _HELD_BYTES: Final = 4 * 2**20  # of prepared pictures in memory: those used last and those prepared ahead
+_MOST_AHEAD: Final = 8  # pictures prepared ahead: enough that the model need not wait
 _WAIT_SECONDS: Final = 0.1  # between two calls of `waiting`
 
 
@@ -21,11 +22,13 @@ class PictureSource(Sequence[Picture]):
     """Prepared pictures in the order of their ids, of which only a few are in memory.
 
     Iteration prepares the next pictures while the caller works on one. Indexing prepares the requested pictures only.
-    One picture is decoded at a time. `Picture.original` reads and decodes the picture again.
+    One picture is decoded at a time. `Picture.original` reads and decodes the picture again, before any that is only
+    prepared ahead.
 
     ids: of the pictures. read: returns an upright RGB picture by its id; it is called in the source's thread. An error
     of `read` is raised where the caller requests the picture, and names the picture.
     waiting: called every tenth of a second while the caller waits for a picture. An error that it raises ends the wait.
+    arrived: called when a picture for which the caller waited is there.
 
     Use the source in a ``with`` block and in one thread. Its own thread has ended at the end of the block.
     """
@@ -36,8 +39,10 @@ class PictureSource(Sequence[Picture]):
         read: Callable[[str], Image.Image],
         preparation: Preparation,
         waiting: Callable[[], None] = lambda: None,
+        arrived: Callable[[], None] = lambda: None,
     ) -> None:
-        self._ids, self._read, self._preparation, self._waiting = ids, read, preparation, waiting
+        self._ids, self._read, self._preparation = ids, read, preparation
+        self._waiting, self._arrived = waiting, arrived
         height, width = preparation.crop
         self._most_held = max(_HELD_BYTES // (height * width * 3), 2)
         self._held: OrderedDict[int, Future[Picture]] = OrderedDict()  # by position, the one used last at the end
@@ -65,7 +70,7 @@ class PictureSource(Sequence[Picture]):
 
     def __iter__(self) -> Iterator[Picture]:
         for place in range(len(self)):
-            for ahead in range(place, min(place + self._most_held, len(self))):
+            for ahead in range(place, min(place + min(self._most_held, _MOST_AHEAD), len(self))):
                 self._future(ahead)
             yield self._picture(place)
 
@@ -89,13 +94,18 @@ class PictureSource(Sequence[Picture]):
     def _awaited(self, future: Future[T]) -> T:
         while not wait([future], timeout=_WAIT_SECONDS).done:
             self._waiting()
-        return future.result()
+        result = future.result()
+        self._arrived()
+        return result
 
     def _prepared(self, image_id: str) -> Picture:
         prepared = self._preparation.prepare(self._decoded(image_id))
         return Picture(prepared.rgb, prepared.frame, partial(self._original, image_id))
 
     def _original(self, image_id: str) -> Image.Image:
+        for place, future in list(self._held.items()):
+            if future.cancel():  # not begun; it is requested again when it is needed
+                del self._held[place]
         return self._awaited(self._thread.submit(self._decoded, image_id))
 
     def _decoded(self, image_id: str) -> Image.Image:

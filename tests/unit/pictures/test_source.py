@@ -97,6 +97,24 @@ def test_the_original_is_read_when_it_is_asked_for(store: Store) -> None:
         assert store.read_ids == ["p2", "p2"]
 
 
+def test_an_original_waits_for_no_picture_that_is_only_read_ahead() -> None:
+    store = Store(IDS, large=("p1",))
+    arrived: list[int] = []
+
+    def waiting() -> None:
+        store.opened.set()  # once the original is waited for
+
+    with PictureSource(IDS, store.read, PREPARATION, waiting, lambda: arrived.append(1)) as source:
+        walk = iter(source)
+        first = next(walk)
+        while store.read_ids != ["p0", "p1"]:
+            threading.Event().wait(0.01)
+        assert np.array_equal(np.asarray(first.original), np.asarray(pictures.decode(store.content["p0"])))
+        assert store.read_ids[:3] == ["p0", "p1", "p0"]
+        assert len(arrived) == 2
+        assert [picture.rgb.tobytes() for picture in walk] == [store.prepared(one).tobytes() for one in IDS[1:]]
+
+
 def test_a_picture_that_cannot_be_read_is_named_where_it_is_asked_for(store: Store) -> None:
     store.content["p2"] = store.content["p2"][:200]
     with PictureSource(IDS, store.read, PREPARATION) as source:
