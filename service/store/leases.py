@@ -20,7 +20,7 @@ from service.store.changes import note_change
 from service.store.database import clock, is_outage
 from service.store.ending import note_ended_unit
 from service.store.given import forget_given
-from service.store.locks import lock_job
+from service.store.locks import lock_job, share_job
 from service.store.states import JobState, UnitState
 from service.store.tables import Job, Unit
 from service.store.tallies import tally
@@ -127,7 +127,7 @@ def give_back_unit(session: Session, claim: Claim, *, failed_attempt: bool = Fal
 
     What it gave is forgotten. outage: it is given back since the database was away. False when the claim is gone.
     """
-    given_back = change_held(
+    given_back = share_job(session, claim.job_id) and change_held(
         session,
         claim,
         state=UnitState.QUEUED,

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from occluscope.results import Variant
@@ -19,7 +20,8 @@ from service.store.locks import lock_job
 from service.store.packing import PackedOutcome, UnpackableError
 from service.store.results import find_artifact, names_of_results, results_page
 from service.store.tables import Artifact, Job, Metric, Unit
-from service.store.units import commit_unit, fail_unit, give_results
+from service.store.units import commit_unit, fail_unit, give_results, report_progress
+from tests.parts import wait_until
 from tests.unit.store.conftest import SubmitUnits, outcome
 
 
@@ -210,4 +212,42 @@ def test_giving_waits_for_no_end_of_another_unit_and_holds_a_deletion_up(
             deleting = pool.submit(delete)
             assert give_results(session, claim, before, some(2).results, some(2).metrics)
         assert deleting.result(timeout=20)
+    assert rows(database) == 0
+
+
+WRITERS: dict[str, Callable[[Session, Claim], object]] = {
+    **OTHER_ENDS,
+    "gives": lambda session, claim: give_results(session, claim, NOTHING, some(3).results, []),
+    "shows a preview": lambda session, claim: report_progress(session, claim, 1, some(3).results),
+    "succeeds": lambda session, claim: commit_unit(session, claim, some(3)),
+}
+
+
+@pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("what", WRITERS)
+def test_who_waits_for_a_deletion_to_end_holds_nothing_that_it_needs(
+    database: Database, submit: SubmitUnits, what: str
+) -> None:
+    """A deletion may come to the results before the units: a restored database has its foreign keys in any order."""
+    job_id, (unit_id,) = submit(1)
+    claim = claimed(database, unit_id)
+    give(database, claim, [1])
+
+    def write() -> None:
+        with suppress(ValueError), database.writing() as session:  # no unit was freed
+            WRITERS[what](session, claim)
+
+    def waits() -> bool:
+        with database.reading() as session:
+            return bool(session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted")))
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.writing() as session:
+            session.execute(select(Job.id).where(Job.id == job_id).with_for_update())
+            session.execute(select(Artifact.id).with_for_update())
+            writing = pool.submit(write)
+            wait_until(lambda: writing.done() or waits())
+            assert session.scalar(select(Unit.id).with_for_update(nowait=True)) == unit_id
+            assert delete_job(session, job_id)
+        writing.result(timeout=20)
     assert rows(database) == 0
