@@ -135,7 +135,9 @@ def show(path: IdPath) -> Response:
         if job is None:
             return not_found("job")
         standing = store.standing_of(session, [job])[job.id]
-        etag = f"{job.version}-{standing.progress.done}-{__version__}"
+        # State and results are in it though the version grows with them: a part of the version before this one, which
+        # may still run during an update, does not number its changes.
+        etag = f"{job.version}-{job.state}-{job.results_version}-{standing.progress.done}-{__version__}"
         if is_known(etag):
             return unchanged(etag, weak=True)
         shown = _whole(session, job, standing, store.images_of(session, job.id))

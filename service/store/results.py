@@ -109,5 +109,6 @@ def _results(
 
 
 def _changed(since: int | None, until: int | None) -> list[ColumnElement[bool]]:
-    after = [] if since is None else [Unit.results_version > since]
+    # 0: no version is known, since a worker of an older version, during an update, ended the unit.
+    after = [] if since is None else [or_(Unit.results_version > since, Unit.results_version == 0)]
     return after if until is None else [*after, Unit.results_version <= until]

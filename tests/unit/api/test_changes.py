@@ -18,7 +18,7 @@ from service.store.ending import cancel_job
 from service.store.given import NOTHING
 from service.store.keys import add_key
 from service.store.leases import Claim, claim_unit, end_lease, free_expired_units, give_back_unit, renew_lease
-from service.store.tables import Job
+from service.store.tables import Job, Unit
 from service.store.units import commit_unit, fail_queued_unit, fail_unit, give_results, report_progress
 from tests.parts import wait_until
 from tests.unit.api.conftest import app_on, serving
@@ -157,6 +157,25 @@ def test_cancelling_gives_another_etag(
     assert job.change(lambda session: cancel_job(session, job_id))
     assert not job.artifacts, "its preview is gone"
     assert not job.change(lambda session: cancel_job(session, job_id))
+
+
+def test_what_a_worker_of_the_version_before_ends_is_seen(
+    database: Database, submit: SubmitUnits, watch: Callable[[str], Watched]
+) -> None:
+    """It may still run during an update, and numbers neither the job's changes nor its unit's."""
+    job_id, (unit,) = submit(1)
+    job, claim = watch(job_id), claimed(database, unit)
+    assert job.change(lambda session: report_progress(session, claim, 100))
+
+    def commit(session: Session) -> None:
+        version = session.get_one(Job, job_id).version
+        assert commit_unit(session, claim, outcome())
+        session.flush()
+        session.execute(update(Job).where(Job.id == job_id).values(version=version))
+        session.execute(update(Unit).where(Unit.id == unit).values(results_version=0))
+
+    assert job.change(commit)
+    assert job.artifacts
 
 
 def test_every_step_of_a_delivery_gives_another_etag(
