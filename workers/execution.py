@@ -124,7 +124,8 @@ class Executor:
                 return Inspected(inspected_card(claim, self._database))
             outcome = computed(claim, report, self._database, self._models)
             return Succeeded(report.given.rest(outcome), report.given.stored)
-        except BaseException as error:  # noqa: BLE001 - whatever a model raises (SystemExit), its job must end with a reason
+        except BaseException as raised:  # noqa: BLE001 - whatever a model raises (SystemExit), its job must end with a reason
+            error = report.given.refusal or raised  # what is raised after a refusal may come of it
             ending = ending_after(error, claim, self._config.max_attempts, stopping=self.stopping.is_set())
             _note(error, ending)
             if isinstance(ending, Failed) and is_out_of_memory(error):

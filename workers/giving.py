@@ -1,6 +1,7 @@
 """What a unit gives before its end: packed at once, and held until it is worth a transaction."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from occluscope.analyses.contract import Outcome
@@ -22,11 +23,15 @@ Store = Callable[[Given, Sequence[PackedResult], Sequence[Metric]], None]
 
 
 class Giving:
-    """One unit's results as they come. store: writes some under the unit's claim, behind those given before."""
+    """One unit's results as they come. store: writes some under the unit's claim, behind those given before.
+
+    refusal: why something was not accepted, if so; the unit lacks it, whatever else it gives.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self.stored = NOTHING
+        self.refusal: Exception | None = None
         self._results: list[PackedResult] = []
         self._metrics: list[Metric] = []
         self._held_bytes = 0
@@ -34,16 +39,29 @@ class Giving:
     def add(self, results: Iterable[NamedResult], metrics: Iterable[Metric]) -> None:
         """Pack what is given, and store all that is held before it becomes too much."""
         for named in results:
-            (packed,) = pack_results([named])
-            self._make_room(packed.stored_bytes)
+            with self.refusing():
+                (packed,) = pack_results([named])
+                self._make_room(packed.stored_bytes)
             self._results.append(packed)
         for metric in metrics:
-            (number,) = pack_metrics([metric])
-            self._make_room(_METRIC_BYTES)
+            with self.refusing():
+                (number,) = pack_metrics([metric])
+                self._make_room(_METRIC_BYTES)
             self._metrics.append(number)
 
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Remember the first error that the block raises: an analysis may catch it, and must not succeed then."""
+        try:
+            yield
+        except Exception as error:
+            self.refusal = self.refusal or error
+            raise
+
     def rest(self, outcome: Outcome) -> PackedOutcome:
-        """What is to be stored at the unit's end: what is held, and its outcome."""
+        """What is to be stored at the unit's end: what is held, and its outcome. Raises the refusal, if any."""
+        if self.refusal:
+            raise self.refusal
         packed = pack_outcome(outcome)
         results = [*self._results, *packed.results]
         require_each_once(results)

@@ -76,10 +76,11 @@ class UnitReport:
         self.given.add(results, metrics)
 
     def _require_wanted(self) -> None:
-        if self._stopping.is_set():
-            raise UnitAbortedError("the worker stops")
-        if self._lost.is_set():
-            raise UnitAbortedError("the claim is gone")
+        with self.given.refusing():
+            if self._stopping.is_set():
+                raise UnitAbortedError("the worker stops")
+            if self._lost.is_set():
+                raise UnitAbortedError("the claim is gone")
 
     def _write_now_and_then(self, steps_done: int, preview: Preview | None = None) -> None:
         moment = time.monotonic()

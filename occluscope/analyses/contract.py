@@ -177,7 +177,8 @@ class Sink(Report, Protocol):
 
     def give(self, results: Iterable[NamedResult] = (), metrics: Iterable[Metric] = ()) -> None:
         """Accept results and numbers, one after the other. No two results of a unit may have the same name, variant and
-        picture. A call may raise `UnitAbortedError` to end the unit.
+        picture. A call may raise `UnitAbortedError` to end the unit. A unit never succeeds after a call that raised it,
+        or that refused a result, even if the error is caught.
         """
 
 

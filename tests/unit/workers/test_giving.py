@@ -1,6 +1,8 @@
 """Results that an analysis gives as they come."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -178,3 +180,76 @@ def test_a_database_that_is_away_for_a_while_loses_and_doubles_nothing(
     assert (job.state, len(refused)) == ("succeeded", 2)
     with database.reading() as session:
         assert [str(one.variant) for one in results_of(session, job_id)[1]] == [str(n) for n in range(COUNT)]
+
+
+class _OwnError(Exception):
+    """As an analysis may raise in place of what it caught."""
+
+
+@pytest.mark.parametrize("raises", [False, True])
+@pytest.mark.parametrize("how", ["give", "report"])
+def test_a_unit_that_catches_that_it_is_wanted_no_more_waits_again_and_whole(
+    database: Database, executor: Executor, run: Callable[[Give], Job], how: str, raises: bool
+) -> None:
+    """Its worker was asked to stop: what the unit lacks must not be missing from a success, nor fail its job."""
+
+    def compute(report: Sink) -> Outcome:
+        for number in range(COUNT):
+            if number == COUNT - 3:
+                executor.stopping.set()
+            try:
+                if how == "give":
+                    report.give([a_map(number)])
+                else:
+                    report(number)
+            except Exception as error:
+                if raises:
+                    raise _OwnError from error
+        return Outcome([], [])
+
+    assert run(compute).state == "running"
+    with database.reading() as session:
+        unit = session.scalars(select(Unit)).one()
+        assert (unit.state, unit.attempts, unit.error) == ("queued", 0, None)
+    assert stored(database) == 0
+
+    executor.stopping.clear()
+
+    def again(report: Sink) -> Outcome:
+        report.give(a_map(number) for number in range(COUNT))
+        return Outcome([], [])
+
+    assert run(again).state == "succeeded"
+    assert stored(database) == COUNT
+
+
+@pytest.mark.parametrize("number", [0, COUNT - 1])
+def test_a_unit_that_catches_that_a_result_is_refused_fails_with_the_reason(
+    database: Database, run: Callable[[Give], Job], number: int
+) -> None:
+    no_result: Any = "a text"
+
+    def compute(report: Sink) -> Outcome:
+        for place in range(COUNT):
+            named = a_map(place)
+            with suppress(Exception):
+                report.give([replace(named, result=no_result) if place == number else named])
+        return Outcome([], [])
+
+    job = run(compute)
+    assert (job.state, stored(database)) == ("failed", 0)
+    assert f"result 'map' ({number}) is a str; right is one of" in str(job.error)
+
+
+def test_a_unit_may_catch_what_its_own_results_raise(database: Database, run: Callable[[Give], Job]) -> None:
+    def maps() -> Iterator[NamedResult]:
+        yield a_map(1)
+        raise ZeroDivisionError
+
+    def compute(report: Sink) -> Outcome:
+        with suppress(ZeroDivisionError):
+            report.give(maps())
+        return Outcome([], [])
+
+    assert run(compute).state == "succeeded"
+    assert stored(database) == 1
