@@ -84,6 +84,7 @@ def downgrade() -> None:
     op.add_column('jobs', sa.Column('combines', sa.Boolean(), server_default=sa.false(), nullable=False))
     op.execute('ALTER TABLE stages RENAME COLUMN name TO role')
     op.execute('ALTER TABLE units RENAME COLUMN stage TO role')
+    _forget_given()
     _combine_again()
     _plan_again("role IN ('curves', 'maps')")  # one unit made all maps, and ran their curves
     names = ', '.join(f"'{stage}'" for stage in _LAST_STAGES.values())
@@ -91,6 +92,13 @@ def downgrade() -> None:
         op.execute(f"UPDATE {table} SET role = 'combine' WHERE role IN ({names})")
     for table in ('units', 'stages'):
         op.execute(f"DELETE FROM {table} WHERE role = 'curves'")  # what they kept is gone
+
+
+def _forget_given() -> None:
+    """What units gave before their end: the version before would show it, and count it among their jobs' bytes."""
+    unended = "unit_id IN (SELECT id FROM units WHERE state <> 'succeeded')"
+    op.execute(f'DELETE FROM artifacts WHERE NOT preview AND {unended}')
+    op.execute(f'DELETE FROM metrics WHERE {unended}')
 
 
 def _combine_again() -> None:

@@ -16,7 +16,7 @@ from occluscope.results import Metric, Packed, Result, unpack
 from service.store.changes import next_results_version, note_change
 from service.store.database import clock
 from service.store.ending import note_ended_unit
-from service.store.given import NOTHING, Given
+from service.store.given import NOTHING, Given, forget_given
 from service.store.kept import kept_rows
 from service.store.leases import Claim, change_held, lock_held
 from service.store.locks import lock_job, share_job
@@ -165,6 +165,8 @@ def _store_results(
         *(_artifact_row(claim, place, packed) for place, packed in enumerate(results, start=before.results)),
         *(_metric_row(claim, place, metric) for place, metric in enumerate(metrics, start=before.metrics)),
     ]
+    if before == NOTHING:
+        forget_given(session, Unit.id == claim.unit_id)  # whatever an earlier claim left: there is none as a rule
     if not before.results:
         session.add_all(rows)
         return

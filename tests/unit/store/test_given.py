@@ -54,6 +54,10 @@ def rows(database: Database) -> int:
         return sum(session.scalar(select(func.count()).select_from(table)) or 0 for table in (Artifact, Metric))
 
 
+def packed_bytes(artifact: Artifact) -> int:
+    return sum(one.stored_bytes for one in some(int(str(artifact.variant))).results if one.name == artifact.name)
+
+
 def job(database: Database, job_id: str) -> Job:
     with database.reading() as session:
         return session.get_one(Job, job_id)
@@ -154,6 +158,24 @@ def test_of_a_unit_that_ends_otherwise_nothing_is_left(database: Database, submi
             assert commit_unit(session, again, PackedOutcome([], []), before)
         with database.reading() as session:
             assert [str(one.variant) for one in results_of(session, job_id)[1]] == ["1", "1", "2", "2", "7", "7"]
+
+
+@pytest.mark.parametrize("gives", [False, True])
+def test_a_success_has_nothing_of_an_earlier_claim(database: Database, submit: SubmitUnits, gives: bool) -> None:
+    """Whoever freed the unit may be of a version that forgot nothing."""
+    job_id, (unit_id,) = submit(1)
+    give(database, claimed(database, unit_id), [1, 2])
+    with database.writing() as session:
+        session.execute(update(Unit).values(state="queued"))
+    again = claimed(database, unit_id)
+    before = give(database, again, [1] if gives else [])
+    with database.writing() as session:
+        assert commit_unit(session, again, some(3), before)
+    assert rows(database) == (6 if gives else 3)
+    with database.reading() as session:
+        metrics, artifacts = results_of(session, job_id)
+        assert [one.value for one in metrics] == ([1.0, 3.0] if gives else [3.0])
+        assert job(database, job_id).stored_bytes == sum(packed_bytes(one) for one in artifacts)
 
 
 @pytest.mark.parametrize("what", ["results", "metrics"])

@@ -11,6 +11,7 @@ from occluscope.analyses.contract import Unit as PlannedUnit
 from service.store.database import Database
 from service.store.deliveries import owners_due
 from service.store.ending import cancel_job
+from service.store.given import NOTHING
 from service.store.images import add_image, find_image
 from service.store.jobs import find_by_idempotency_key, images_of, results_of, submit_job
 from service.store.keys import NOBODY
@@ -22,7 +23,7 @@ from service.store.results import results_page
 from service.store.scheduling import due_unit
 from service.store.stages import models_of, stages_of
 from service.store.tables import Artifact, Base, Job, Metric, NamedImage, Unit, new_id
-from service.store.units import commit_unit, fail_unit
+from service.store.units import commit_unit, fail_unit, give_results
 from tests.conftest import encode, random_picture
 from tests.unit.store.conftest import SubmitUnits, given, outcome
 
@@ -296,6 +297,32 @@ def test_split_pictures_between_two_stages_go_down_and_up_again(database: Databa
         assert connection.execute(text("SELECT stored_bytes FROM jobs")).scalar_one() == bytes_of(3)
         assert connection.execute(text("SELECT still_open, steps_done FROM stages")).all() == [(1, 300)]
     command.upgrade(config, "head")
+    assert_ends_as_ever(database, job_id)
+
+
+@pytest.mark.parametrize("stage", ["work", "maps"])
+def test_what_units_gave_before_their_end_is_gone_in_a_version_that_would_show_it(
+    database: Database, stage: str
+) -> None:
+    """It was counted nowhere, so nothing is taken off for it."""
+    job_id = submit_split_picture(database)
+    for ended in ["work"] * 3 if stage == "work" else ["work"] * 4 + ["curves"] * 2:
+        commit_due(database, ended)
+    with database.writing() as session:
+        due = due_unit(session)
+        claim = claim_unit(session, due, "w", 30) if due else None
+        assert claim is not None
+        assert claim.stage == stage
+        assert give_results(session, claim, NOTHING, outcome(7).results, outcome(7).metrics)
+    command.downgrade(alembic_config(database), "0011")
+    with database.engine.begin() as connection:
+        assert connection.execute(text("SELECT stored_bytes FROM jobs")).scalar_one() == bytes_of(3)
+        for table, of_each in (("artifacts", len(outcome().results)), ("metrics", len(outcome().metrics))):
+            of_states = text(f"SELECT state FROM {table} JOIN units ON units.id = unit_id")
+            assert connection.execute(of_states).scalars().all() == ["succeeded"] * 3 * of_each
+    command.upgrade(alembic_config(database), "head")
+    with database.writing() as session:
+        session.execute(update(Unit).where(Unit.state == "running").values(state="queued"))
     assert_ends_as_ever(database, job_id)
 
 
