@@ -39,8 +39,7 @@ def computed(claim: Claim, report: UnitReport, database: Database, models: Model
 
 
 def _read(database: Database, image_id: str) -> Image.Image:
-    with database.reading() as session:
-        content = image_content(session, image_id)
+    content = image_content(database, image_id)
     if content is None:
         raise OccluscopeError(f"picture {image_id} is gone")
     return pictures.decode(content)

@@ -19,6 +19,7 @@ from service import large_pictures
 from service.api.auth import PROTECTED, owner
 from service.api.context import IdPath, Strict, context
 from service.api.problems import documented, invalid, not_found, problem
+from service.store.database import Database
 from service.store.images import image_content
 from service.store.jobs import find_job
 from service.store.results import find_artifact
@@ -118,7 +119,7 @@ def _etag(artifact: Artifact, wanted: str, query: ArtifactQuery) -> str:
 
 
 def _content(session: Session, artifact: Artifact, wanted: str, query: ArtifactQuery) -> Callable[[], bytes | str]:
-    """Read what the answer is made from; gives the function that makes it, which needs no database."""
+    """Read what the answer is made from; gives the function that makes it, which reads at most the picture."""
     if wanted == "npy":
         array = artifact.array
         assert array is not None  # noqa: S101 - every kind that is given as NPY has one
@@ -130,7 +131,8 @@ def _content(session: Session, artifact: Artifact, wanted: str, query: ArtifactQ
         return lambda: json.dumps(result.to_json())
     title = _title(session, artifact)
     original = _original(session, artifact.image_id) if query.overlay and artifact.image_id else None
-    return lambda: _picture(result, title, original, query)
+    database = context().database
+    return lambda: _picture(database, result, title, original, query)
 
 
 def _why_no_overlay(artifact: Artifact) -> str | None:
@@ -143,24 +145,25 @@ def _why_no_overlay(artifact: Artifact) -> str | None:
 class _Original(NamedTuple):
     """The picture that an overlay is laid on. size: width and height, upright."""
 
-    content: bytes
+    id: str
     size: tuple[int, int]
 
 
 def _original(session: Session, image_id: str) -> _Original | None:
-    image, content = session.get(Image, image_id), image_content(session, image_id)
-    return _Original(content, (image.width, image.height)) if image and content else None
+    image = session.get(Image, image_id)
+    return _Original(image.id, (image.width, image.height)) if image else None
 
 
-def _picture(result: Result, title: str, original: _Original | None, query: ArtifactQuery) -> bytes:
+def _picture(database: Database, result: Result, title: str, original: _Original | None, query: ArtifactQuery) -> bytes:
     """Draw it; its original is decoded as small as its size allows."""
     options = DrawingOptions(**query.model_dump(exclude={"format"}))
     drawn = (query.size or 0) ** 2
-    if original is None:
+    content = image_content(database, original.id) if original else None
+    if original is None or content is None:
         with large_pictures.turn(drawn):
             return render_png(result, options, title)
-    with large_pictures.turn(max(drawn, pictures.pixels_of(original.content, query.size))):
-        return render_png(result, options, title, pictures.decode(original.content, query.size), original.size)
+    with large_pictures.turn(max(drawn, pictures.pixels_of(content, query.size))):
+        return render_png(result, options, title, pictures.decode(content, query.size), original.size)
 
 
 def _title(session: Session, artifact: Artifact) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from occluscope import pictures
 from service import large_pictures
+from service.store.blobs import MissingBlobError, blobs_of
 from service.store.database import Database, clock
 from service.store.tables import Image, ImageOwner, new_id
 from service.store.upsert import insert_ignoring
@@ -35,10 +36,11 @@ def add_image(database: Database, content: bytes, owner: str) -> tuple[Image, bo
     with large_pictures.turn(pictures.pixels_of(content)):
         width, height = pictures.upright_size(content)
     facts = {"format": pictures.format_of(content), "width": width, "height": height}
+    blobs_of(database).put(content)
     with database.writing() as session:
         moment = clock(session)
         times = {"created_at": moment, "used_at": moment}
-        insert_ignoring(session, Image, id=new_id(), sha256=sha256, **facts, **times, content=content)
+        insert_ignoring(session, Image, id=new_id(), sha256=sha256, **facts, **times)
         used = update(Image).where(Image.sha256 == sha256).values(used_at=moment).returning(Image)
         image = session.scalars(used).one()
         is_new = not owns_image(session, image.id, owner)
@@ -57,6 +59,11 @@ def owns_image(session: Session, image_id: str, owner: str) -> bool:
     return session.get(ImageOwner, (image_id, owner)) is not None
 
 
-def image_content(session: Session, image_id: str) -> bytes | None:
-    """The bytes of a picture as they were uploaded."""
-    return session.scalar(select(Image.content).where(Image.id == image_id))
+def image_content(database: Database, image_id: str) -> bytes | None:
+    """The bytes of a picture as they were uploaded; None if it was deleted."""
+    with database.reading() as session:
+        sha256 = session.scalar(select(Image.sha256).where(Image.id == image_id))
+    try:
+        return None if sha256 is None else blobs_of(database).open(sha256).read()
+    except MissingBlobError:  # the picture was deleted just now
+        return None

@@ -72,10 +72,21 @@ def _one_of(column: str, states: type[JobState | UnitState | DeliveryState]) -> 
     return CheckConstraint(f"{column} IN ({names})", name=column)
 
 
+class Blob(Base):
+    """Bytes by their SHA-256 (see `service.store.blobs`). size: in bytes. put_at: when they were last put."""
+
+    __tablename__ = "blobs"
+
+    sha256: Mapped[str] = mapped_column(String(_SHA256), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    put_at: Mapped[datetime] = mapped_column(index=True)
+    content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+
+
 class Image(Base):
     """A picture as it was uploaded; the same bytes stand here once.
 
-    used_at: when it was last uploaded, or a job was submitted with it.
+    sha256: names the blob that has its bytes. used_at: when it was last uploaded, or a job was submitted with it.
     """
 
     __tablename__ = "images"
@@ -87,7 +98,6 @@ class Image(Base):
     height: Mapped[int]
     created_at: Mapped[datetime]
     used_at: Mapped[datetime] = mapped_column(index=True, server_default=_LONG_AGO)
-    content: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
 
 
 class ImageOwner(Base):

@@ -9,9 +9,10 @@ import structlog
 from sqlalchemy import delete, exists, func, select
 
 from service.settings import Settings
+from service.store.blobs import blobs_of
 from service.store.database import Database, clock
 from service.store.sign_ins import forget_expired
-from service.store.tables import Image, Job, JobImage, NamedImage
+from service.store.tables import Blob, Image, Job, JobImage, NamedImage
 
 _BATCH: Final = 20  # rows deleted in one transaction, so that other writers get their turn
 _UNUSED_FOR: Final = timedelta(days=1)  # a picture that was just uploaded will be used soon
@@ -47,8 +48,8 @@ def stored_bytes(database: Database) -> int:
     """Bytes of all results and pictures, without the database's own overhead."""
     with database.reading() as session:
         results = session.scalar(select(func.sum(Job.stored_bytes))) or 0
-        pictures = session.scalar(select(func.sum(func.length(Image.content)))) or 0
-    return int(results) + int(pictures)
+        blobs = session.scalar(select(func.sum(Blob.size))) or 0
+    return int(results) + int(blobs)
 
 
 def _deleted_jobs(database: Database, before: datetime, excess_bytes: float = math.inf) -> Iterator[int]:
@@ -69,7 +70,7 @@ def _deleted_jobs(database: Database, before: datetime, excess_bytes: float = ma
 
 
 def _delete_unused_images(database: Database, unused_since: datetime) -> None:
-    """Delete pictures that no job refers to and that were not used since a moment."""
+    """Delete pictures that no job refers to and that were not used since a moment, and blobs that no row names."""
     unused = (
         Image.used_at < unused_since,
         ~exists().where(JobImage.image_id == Image.id),
@@ -80,4 +81,5 @@ def _delete_unused_images(database: Database, unused_since: datetime) -> None:
             image_ids = session.scalars(select(Image.id).where(*unused).limit(_BATCH)).all()
             session.execute(delete(Image).where(Image.id.in_(image_ids), *unused))
         if not image_ids:
-            return
+            break
+    blobs_of(database).sweep()

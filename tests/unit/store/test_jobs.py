@@ -3,11 +3,11 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 
 from service.store.database import Database
-from service.store.images import add_image, find_image
+from service.store.images import add_image, find_image, image_content
 from service.store.jobs import delete_job, find_by_idempotency_key, find_job, jobs_by_state, list_jobs
 from service.store.keys import NOBODY
 from service.store.leases import claim_unit
-from service.store.tables import Artifact, Base, Image, Job
+from service.store.tables import Artifact, Base, Blob, Job
 from service.store.units import commit_unit
 from tests.conftest import encode, random_picture
 from tests.unit.store.conftest import SubmitUnits, outcome
@@ -28,7 +28,8 @@ def test_the_same_bytes_are_one_image(database: Database) -> None:
     assert (is_new, is_new_again) == (True, False)
     assert first.id == again.id
     with database.reading() as session:
-        assert session.scalars(select(Image.content)).all() == [content]
+        assert session.scalars(select(Blob.content)).all() == [content]
+    assert image_content(database, first.id) == content
 
 
 def test_pages_follow_each_other_newest_first(database: Database, submit: SubmitUnits) -> None:
@@ -94,7 +95,7 @@ def test_deleting_a_job_takes_its_results_and_nothing_else(database: Database, s
     assert counts(database) == {
         "images": 1, "jobs": 1, "job_images": 1, "units": 1, "artifacts": 2, "metrics": 1, "workers": 0,
         "kept_arrays": 0, "owners": 1, "tallies": 4, "api_keys": 0, "image_owners": 1, "deliveries": 0, "stages": 1,
-        "named_images": 0, "sign_ins": 0, "turns": 0,
+        "named_images": 0, "sign_ins": 0, "turns": 0, "models": 0, "blobs": 1,
     }  # fmt: skip
     with database.reading() as session:
         assert session.scalars(select(Artifact.job_id).distinct()).all() == [kept]

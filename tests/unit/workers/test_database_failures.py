@@ -26,7 +26,7 @@ from workers.execution import Executor
 from workers.heartbeat import Heartbeat
 
 NOWHERE = "redis://127.0.0.1:9/0"
-COLUMNS = "id, sha256, format, width, height, created_at, used_at"
+COLUMNS = "sha256, size, put_at"
 OVERFLOWS = "abs(-9223372036854775807 - {one})"  # in SQLite an OperationalError, raised when the row is read
 REFUSES = "RAISE EXCEPTION 'too much of it' USING ERRCODE = '54000'"  # with psycopg an OperationalError too
 ENDS = "IF nextval('readings') <= {times} THEN PERFORM pg_terminate_backend(pg_backend_pid()); END IF"
@@ -58,16 +58,16 @@ def job_id(database: Database) -> str:
 
 @contextmanager
 def pictures_given_by(database: Database, content: str, body: str = "") -> Iterator[None]:
-    """A view in the place of the pictures, whose bytes an expression gives. body: of PostgreSQL's function `given`."""
-    begin = ["ALTER TABLE images RENAME TO stored_images"]
-    end = ["DROP VIEW images", "ALTER TABLE stored_images RENAME TO images"]
+    """A view in the place of the blobs, whose bytes an expression gives. body: of PostgreSQL's function `given`."""
+    begin = ["ALTER TABLE blobs RENAME TO stored_blobs"]
+    end = ["DROP VIEW blobs", "ALTER TABLE stored_blobs RENAME TO blobs"]
     if database.is_sqlite:
-        begin.insert(0, "PRAGMA legacy_alter_table = ON")  # the tables that refer to it still mean `images`
+        begin.insert(0, "PRAGMA legacy_alter_table = ON")  # whatever refers to it still means `blobs`
         end.insert(1, "PRAGMA legacy_alter_table = ON")
     else:
         begin += ["CREATE SEQUENCE readings", f"CREATE FUNCTION given(content bytea) RETURNS bytea {plpgsql(body)}"]
         end += ["DROP FUNCTION given", "DROP SEQUENCE readings"]
-    view = f"CREATE VIEW images AS SELECT {COLUMNS}, {content} AS content FROM stored_images"
+    view = f"CREATE VIEW blobs AS SELECT {COLUMNS}, {content} AS content FROM stored_blobs"
     execute(database, *begin, view)
     try:
         yield
@@ -93,7 +93,7 @@ def unit_of(database: Database, job_id: str) -> Unit:
 def test_a_unit_whose_data_cannot_be_read_ends_after_its_attempts(
     database: Database, job_id: str, executor: Executor
 ) -> None:
-    content = OVERFLOWS.format(one="width / width") if database.is_sqlite else "given(content)"
+    content = OVERFLOWS.format(one="size / size") if database.is_sqlite else "given(content)"
     states = []
     with pictures_given_by(database, content, REFUSES):
         for _ in range(4):
