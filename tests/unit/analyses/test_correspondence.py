@@ -116,6 +116,7 @@ def faces(count: int) -> list[Image.Image]:
     ]
 
 
+@pytest.mark.slow
 def test_eyes_and_mouth_correspond_on_real_faces(lite0: LoadedModel) -> None:
     together, outcomes = run(lite0, faces(8), [FACE] * 8, layers=[0.3, 0.6])
     table = together.results[-1].result

@@ -100,6 +100,7 @@ def claimed(database: Database, unit_id: str) -> Claim:
     return claim
 
 
+@pytest.mark.slow
 def test_every_kind_of_change_gives_another_etag(submit: SubmitUnits, watch: Callable[[str], Watched]) -> None:
     job_id, (first, second, third, fourth) = submit(4)
     job = watch(job_id)
@@ -199,6 +200,7 @@ def test_every_step_of_a_delivery_gives_another_etag(
             assert job.change(lambda session: note_refused(session, due[-1], "gone", 410))  # noqa: B023
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_whatever_happens_an_etag_stands_for_one_answer_and_after_gives_what_is_new(
     submit: SubmitUnits, watch: Callable[[str], Watched], seed: int

@@ -107,6 +107,7 @@ def test_odd_bodies(served: Served, body: bytes) -> None:
         check(answer, path, (path, body[:80], content_type))
 
 
+@pytest.mark.slow
 def test_odd_headers(served: Served) -> None:
     for path, headers in product(routes(served), HEADERS):
         check(ask(served, "GET", path, headers=headers), path, (path, headers))

@@ -121,6 +121,7 @@ def test_an_output_near_zero_by_cancelling_is_no_fault(monkeypatch: pytest.Monke
     assert followed.reason is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("depth", [3, 12, 30])
 def test_layers_that_are_observed_do_not_end_following(depth: int) -> None:
     """The sum of a channel may be the small difference of large activations."""

@@ -99,6 +99,7 @@ print("went on")
 """
 
 
+@pytest.mark.slow
 def test_a_host_that_really_has_no_memory_left_goes_on(tmp_path: Path) -> None:
     script = tmp_path / "real.py"
     script.write_text(REAL)

@@ -36,6 +36,7 @@ def test_a_reader_is_not_held_up_by_a_writer(database: Database) -> None:
             assert reader.scalars(select(Worker.id)).all() == []
 
 
+@pytest.mark.slow
 def test_writers_in_several_processes_wait_for_each_other(tmp_path: Path) -> None:
     """Each reads and then writes in one transaction: without the early lock SQLite would refuse some."""
     url = f"sqlite:///{tmp_path / 'store.db'}"
