@@ -1,9 +1,9 @@
-"""What crosses HTTP: the objects that the service answers with and that the client gives, each written once.
+"""What crosses HTTP: the objects that the service sends and the client returns, each defined once.
 
 A new field is one line here. The API takes it from the row's attribute of the same name (`service.api.views`), the
 OpenAPI document publishes it, the client's object has it, and `service.store.tables` may store it.
 
-A client passes over fields that a newer service adds. A field that older services do not send has a default.
+A client ignores fields that a newer service adds. A field that older services do not send has a default.
 """
 
 from datetime import datetime
@@ -27,7 +27,7 @@ WireVariant = Annotated[
 
 
 class Answer(BaseModel):
-    """What every object here has in common: it can be made from a row, and its fields are always sent."""
+    """Base of the objects here: it can be made from a row, and all its fields are sent."""
 
     model_config = ConfigDict(
         from_attributes=True, use_enum_values=True, json_schema_serialization_defaults_required=True
@@ -71,9 +71,9 @@ class Progress(Answer):
 
 
 class Webhook(Answer):
-    """Whom a job's end is told, and how that went. state: null before the job's end.
+    """A job's webhook and the state of its delivery. state: null before the job's end.
 
-    status, error: of the last attempt. next_at: when it is tried again, null where it is not.
+    status, error: of the last attempt. next_at: of the next attempt, null if there is none.
     """
 
     url: str
@@ -105,7 +105,7 @@ class JobSummary(Answer):
 
 
 class Job(JobSummary):
-    """A job as it was when it was asked for, with its pictures and its webhook, if it has one.
+    """A job at the time of the request, with its pictures and its webhook, if it has one.
 
     models: all that it runs; model: the first of them.
     """
@@ -127,7 +127,7 @@ class JobList(Answer):
 
 
 class Metric(Answer):
-    """A number. variant: which of several of this name. image: the picture it belongs to, if to one.
+    """A number. variant: which of several of this name. image: the picture that it belongs to, if it belongs to one.
 
     model: that gave it.
     """
@@ -164,7 +164,7 @@ class Artifact(Answer):
 class Results(Answer):
     """What a job's finished units gave so far.
 
-    results_version: what to ask for `after` next time. previews: ids of all that there are; others are gone.
+    results_version: the value of `after` for the next request. previews: ids of all current previews; others are gone.
     """
 
     metrics: list[Metric]
@@ -176,7 +176,7 @@ class Results(Answer):
 class ResultsPage(Results):
     """A page of what the job's finished units gave so far: some pictures' results, and on the last page all others.
 
-    names: of all artifacts that there are, on whatever page. next_cursor: null on the last page.
+    names: of all artifacts, whatever page they are on. next_cursor: null on the last page.
     """
 
     names: list[str]
@@ -232,7 +232,7 @@ class WebhookSecret(Answer):
 
 
 class Session(Answer):
-    """Who is signed in. owner: empty where nobody needs a key."""
+    """Who is signed in. owner: empty if no key is needed."""
 
     owner: str
 
@@ -244,7 +244,7 @@ class Liveness(Answer):
 
 
 class Readiness(Answer):
-    """Whether a job that is submitted now would run. workers: how many were heard of lately and take units."""
+    """Whether a job that is submitted now would run. workers: number of live workers that take units."""
 
     ready: bool
     database: bool
@@ -255,7 +255,7 @@ class Readiness(Answer):
 class FieldProblem(BaseModel):
     """One field that breaks a rule."""
 
-    path: str = Field(description="The field's way from the request's root, joined by dots")
+    path: str = Field(description="The path of the field from the request's root, joined by dots")
     message: str
 
 

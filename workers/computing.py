@@ -1,4 +1,4 @@
-"""What a unit gives: the comparison of its job's models, or what the stage of its analysis computes."""
+"""Computing a unit: the comparison of a job's models, or a stage of its analysis."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ from workers.reporting import UnitReport
 
 
 def computed(claim: Claim, report: UnitReport, database: Database, models: ModelCache) -> Outcome:
-    """Compute a claimed unit. It raises whatever its analysis raises."""
+    """Compute a claimed unit. Exceptions of the analysis are passed on."""
     if claim.stage == COMPARE:
         return compare_models(database, claim.job_id, report)
     spec = analyses.spec(claim.analysis)

@@ -16,25 +16,25 @@ from service.store.leases import Claim, give_back_unit
 from service.store.packing import PackedOutcome
 from service.store.units import commit_unit, fail_unit
 
-# Under one unit; after so many its own data may be what brings the database down, and it uses up attempts.
+# Outages during one unit; after so many its own data may cause them, and each uses up an attempt.
 MOST_OUTAGES: Final = 20
 _LONGEST_REASON: Final = 2000  # characters
 
 
 class Ending(Protocol):
-    """What becomes of a unit. name: as the worker's log has it."""
+    """How a unit ends. name: in the worker's log."""
 
     name: ClassVar[str]
 
     def write(self, session: Session, claim: Claim) -> bool:
-        """Write it; false, with nothing written, when the claim is gone."""
+        """Write the ending; false, with nothing written, if the claim is gone."""
 
 
 @dataclass(frozen=True)
 class Succeeded:
-    """The unit is done. before: what it gave and is stored.
+    """The unit is done. before: what it gave that is already stored.
 
-    outcome: the rest, packed before the database's turn, and once, however often it must be written.
+    outcome: the rest, packed once, before the transaction, however often that is retried.
     """
 
     outcome: PackedOutcome
@@ -47,7 +47,7 @@ class Succeeded:
 
 @dataclass(frozen=True)
 class Inspected:
-    """The unit inspected a model. card: what it found."""
+    """The unit inspected a model. card: of the model."""
 
     card: ModelCard
     name: ClassVar[str] = "model inspected"
@@ -58,7 +58,7 @@ class Inspected:
 
 @dataclass(frozen=True)
 class Failed:
-    """It cannot be done, and is not tried again. reason: for its user; a library's error may have any text."""
+    """The unit failed and is not retried. reason: for the job's user; errors of libraries may have any text."""
 
     reason: str
     name: ClassVar[str] = "unit failed"
@@ -70,7 +70,7 @@ class Failed:
 
 @dataclass(frozen=True)
 class GivenBack:
-    """It waits again. failed_attempt, outage: as `service.store.leases.give_back_unit` counts them."""
+    """The unit is queued again. failed_attempt, outage: see `service.store.leases.give_back_unit`."""
 
     failed_attempt: bool = False
     outage: bool = False
@@ -88,7 +88,7 @@ def ending_after(error: BaseException, claim: Claim, max_attempts: int, *, stopp
         return _after_database_error(error, claim, max_attempts)
     if isinstance(error, OccluscopeError):
         return Failed(str(error))
-    if stopping and not isinstance(error, Exception):  # a signal's, not the model's
+    if stopping and not isinstance(error, Exception):  # raised by a signal, not by the model
         return GivenBack()
     if is_out_of_memory(error):
         return Failed(f"out of memory while running {claim.model or claim.stage}")
@@ -96,7 +96,7 @@ def ending_after(error: BaseException, claim: Claim, max_attempts: int, *, stopp
 
 
 def _after_database_error(error: OperationalError | InterfaceError, claim: Claim, max_attempts: int) -> Ending:
-    """A database that was away is no fault of the unit's, within reason."""
+    """An outage of the database does not use up an attempt, up to `MOST_OUTAGES`."""
     if is_outage(error) and claim.outages < MOST_OUTAGES:
         return GivenBack(outage=True)
     if claim.attempts < max_attempts:

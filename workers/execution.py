@@ -1,4 +1,4 @@
-"""One unit after the other: claimed, computed, ended, and what follows from it announced."""
+"""Running units one after the other: each is claimed, computed and ended, and the units that follow are announced."""
 
 import threading
 import time
@@ -58,7 +58,7 @@ class Executor:
         self.stopping = threading.Event()  # set when the worker was asked to end
 
     def run(self) -> None:
-        """Take the unit that is due and do it; where none is, other workers were sooner, and nothing changes."""
+        """Run the unit that is due, if there is one: another worker may have taken it."""
         with self._activity.working():
             try:
                 claim = self._claim()
@@ -93,7 +93,7 @@ class Executor:
             return None
 
     def _fail_unreadable(self, unit_id: str, error: Exception) -> None:
-        """End a unit whose row, or its job's, holds what cannot be read: it would stay the first in the queue."""
+        """Fail a unit whose row, or whose job's row, cannot be read: otherwise it would stay the first in the queue."""
         _log.exception("unit cannot be read", unit=unit_id)
         kind = type(error).__name__
         reason = f"what is stored of it cannot be read ({kind}); the worker's log has unit {unit_id}"
@@ -118,7 +118,7 @@ class Executor:
         self._announce(written.units_made)
 
     def _computed(self, claim: Claim, report: UnitReport) -> Ending:
-        """Compute the unit; gives how it ends."""
+        """Compute the unit; return its ending."""
         try:
             if claim.stage == INSPECT:
                 return Inspected(inspected_card(claim, self._database))
@@ -129,12 +129,12 @@ class Executor:
             ending = ending_after(error, claim, self._config.max_attempts, stopping=self.stopping.is_set())
             _note(error, ending)
             if isinstance(ending, Failed) and is_out_of_memory(error):
-                with suppress(Exception):  # a device that failed may refuse even that
+                with suppress(Exception):  # a device that failed may refuse even this
                     self._models.clear()
             return ending
 
     def _written(self, ending: Ending, claim: Claim, report: UnitReport) -> tuple[Ending, Written]:
-        """Write how the unit ended, as long as the claim holds; gives what was written."""
+        """Write the unit's ending while the claim is valid; return the ending that was written."""
 
         def write(ending: Ending) -> Written:
             return write_patiently(self._database, partial(ending.write, claim=claim), report.is_unwanted_after)
@@ -150,7 +150,7 @@ class Executor:
             return ending, write(ending)
 
     def _let_go(self, claim: Claim) -> None:
-        """End the lease now, so that the reconciler frees the unit, or fails it as one that was attempted too often."""
+        """End the lease now, so that the reconciler frees the unit, or fails it after its last attempt."""
         try:
             with self._database.writing() as session:
                 end_lease(session, claim)
@@ -158,14 +158,14 @@ class Executor:
             _log.exception("lease not ended; it runs out")
 
     def _announce(self, units: int) -> None:
-        """Whoever ends a last unit tells of those that come after it; were it lost, the reconciler would."""
+        """Announce the units that the ended one made possible; if that fails, the reconciler announces them."""
         try:
             self._queue.announce(units)
         except Exception as error:  # noqa: BLE001 - the unit has ended, whatever the broker says
             _log.warning("nothing announced", error=str(error))
 
     def _keep_to_memory(self) -> None:
-        """Give memory back where there is too much of it; where that does not do, ask for another process."""
+        """Free memory if there is too much of it; if that is not enough, end this process to be replaced."""
         try:
             self._models.settle()
             if is_within(self.memory_bound):
@@ -181,7 +181,7 @@ class Executor:
 
 
 def _note(error: BaseException, ending: Ending) -> None:
-    """Log why a unit was not done; with all that is known of it where nobody wrote a message for the user."""
+    """Log why a unit was not done, with the traceback unless the error has a message for the user."""
     if isinstance(ending, Failed):
         _log.warning("unit fails", error=ending.reason, exc_info=not isinstance(error, OccluscopeError))
     elif not isinstance(error, UnitAbortedError):

@@ -16,7 +16,7 @@ def inspected_card(claim: Claim, database: Database) -> ModelCard:
     Raises
     ------
     OccluscopeError
-        It cannot be loaded or run; the message says why.
+        The model cannot be loaded or run; the message says why.
     """
     with database.reading() as session:
         description = description_of(session, claim.job_id)

@@ -1,4 +1,4 @@
-"""Writing that waits for a database that is away or full."""
+"""Writing that waits while the database is unreachable or full."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Written:
-    """held: whether the claim still held, so that it was written. units_made: that this put into the queue."""
+    """The result of a write. held: whether the claim was still valid and it was written. units_made: queued by it."""
 
     held: bool
     units_made: int = 0
@@ -27,9 +27,10 @@ class Written:
 def write_patiently(
     database: Database, write: Callable[[Session], bool], give_up_after: Callable[[float], bool]
 ) -> Written:
-    """Write something under a claim, in a transaction of its own, tried again while the database is away.
+    """Write something under a claim in its own transaction, and retry while the database is unreachable.
 
-    write: false when the claim is gone. give_up_after: waits so many seconds; whether to try no more.
+    write: returns false if the claim is gone. give_up_after: waits this many seconds and returns whether to stop
+    retrying.
     """
     pause = _FIRST_PAUSE_SECONDS
     while True:

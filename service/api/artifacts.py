@@ -87,7 +87,9 @@ def show(path: IdPath, query: ArtifactQuery) -> Response:
             return problem(HTTPStatus.NOT_ACCEPTABLE, detail)
         response = Response(mimetype=MEDIA_TYPES[wanted])
         response.set_etag(_etag(artifact, wanted, query))
-        response.vary.update(("Accept", "Authorization", "Cookie"))  # kept for who asked, not for who signs in next
+        response.vary.update(
+            ("Accept", "Authorization", "Cookie")
+        )  # cached for this client, not for the next who signs in
         response.cache_control.private = True
         response.cache_control.immutable = True
         response.cache_control.max_age = 365 * 24 * 3600
@@ -98,7 +100,7 @@ def show(path: IdPath, query: ArtifactQuery) -> Response:
             return invalid([FieldError("overlay", refusal)])
         content = _content(session, artifact, wanted, query)
         filename = f"{artifact.name}-{artifact.id[:8]}.{wanted}"
-    response.set_data(content())  # after the database's turn: large pictures wait for theirs
+    response.set_data(content())  # after the transaction, since large pictures wait for each other
     response.headers["Content-Disposition"] = f'inline; filename="{filename}"'
     return response
 
@@ -119,7 +121,7 @@ def _etag(artifact: Artifact, wanted: str, query: ArtifactQuery) -> str:
 
 
 def _content(session: Session, artifact: Artifact, wanted: str, query: ArtifactQuery) -> Callable[[], bytes | str]:
-    """Read what the answer is made from; gives the function that makes it, which reads at most the picture."""
+    """Read what the answer is made from; return the function that makes it, which at most reads the picture."""
     if wanted == "npy":
         array = artifact.array
         assert array is not None  # noqa: S101 - every kind that is given as NPY has one
@@ -136,7 +138,7 @@ def _content(session: Session, artifact: Artifact, wanted: str, query: ArtifactQ
 
 
 def _why_no_overlay(artifact: Artifact) -> str | None:
-    """Why the result cannot be laid over a picture; none where it can, and whatever fails then is no caller's fault."""
+    """Why the result cannot be laid over a picture; None if it can."""
     if not KINDS[artifact.kind].on_picture:
         return f"a {artifact.kind} cannot be laid over a picture"
     return None if artifact.image_id else "this result belongs to no single picture"
@@ -155,7 +157,7 @@ def _original(session: Session, image_id: str) -> _Original | None:
 
 
 def _picture(database: Database, result: Result, title: str, original: _Original | None, query: ArtifactQuery) -> bytes:
-    """Draw it; its original is decoded as small as its size allows."""
+    """Draw the result; the original is decoded as small as the drawing allows."""
     options = DrawingOptions(**query.model_dump(exclude={"format"}))
     drawn = (query.size or 0) ** 2
     content = image_content(database, original.id) if original else None

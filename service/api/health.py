@@ -14,7 +14,7 @@ from service.store.workers import live_workers
 
 blueprint = APIBlueprint("health", __name__, abp_tags=[Tag(name="health")])
 
-_MISSED_HEARTBEATS = 3  # after which a worker no longer counts as live
+_MISSED_HEARTBEATS = 3  # without a heartbeat, after which a worker no longer counts as live
 
 
 @blueprint.get("/healthz", summary="Is the API alive?", responses={200: wire.Liveness})
@@ -25,7 +25,7 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz", summary="Would a job run now?", responses={200: wire.Readiness, 503: wire.Readiness})
 def readyz() -> Response:
-    """Database, broker and at least one live worker that takes units: one that only seems to live does not count."""
+    """Database, broker and at least one live worker that takes units from the broker."""
     here = context()
     workers = _consumers(here)
     broker = here.queue.waiting() is not None
@@ -36,12 +36,12 @@ def readyz() -> Response:
 
 
 def heard_within(settings: Settings) -> float:
-    """Seconds within which a worker must have been heard of to count as live."""
+    """Seconds within which a worker must have sent a heartbeat to count as live."""
     return _MISSED_HEARTBEATS * settings.heartbeat_seconds
 
 
 def _consumers(here: Context) -> int | None:
-    """Live workers that take units from the broker; none when the database is out of reach."""
+    """Live workers that take units from the broker; None if the database is unreachable."""
     try:
         with here.database.reading() as session:
             return sum(worker.consuming for worker in live_workers(session, heard_within(here.settings)))

@@ -102,8 +102,8 @@ def submit(header: IdempotencyHeader, body: JobRequest) -> Response:
             accepted = _answer(_whole(session, job, standing, body.images))
     except IntegrityError:
         if key and (known := _submitted_before(here, key, sha256)):
-            return known  # the same key came twice at once, and the other was first
-        with here.database.reading() as session:  # a picture was deleted meanwhile, and this says which
+            return known  # the same key was sent twice at once, and the other request was first
+        with here.database.reading() as session:  # a picture was deleted meanwhile; this names it
             check_request(session, body, here.settings, owner())
         raise
     structlog.contextvars.bind_contextvars(job=job_id)
@@ -209,7 +209,7 @@ def results(path: IdPath, query: ResultsQuery) -> Response:
 
 
 def _place(cursor: str | None, job: Job) -> tuple[int, int]:
-    """Where in the job a page begins, and the version of the results that it is of: the first page's."""
+    """Where a page begins in the job, and the version of the results at the first page."""
     if cursor is None:
         return -1, job.results_version
     place, _, version = cursor.partition(".")
@@ -251,7 +251,7 @@ def _whole(session: Session, job: Job, standing: store.Standing, images: list[st
 
 
 def _beside(job: Job, standing: store.Standing) -> dict[str, Any]:
-    """What a job's row does not have, or has otherwise."""
+    """The fields of the answer that the job's row does not have, or has in another form."""
     priority = Priority(job.priority).label
     return {"priority": priority, "models": standing.models, "progress": standing.progress}
 
@@ -271,7 +271,7 @@ def _metric(metric: Metric) -> wire.Metric:
 
 
 def _artifact(artifact: Artifact, root: str) -> wire.Artifact:
-    """root: of all artifacts' addresses."""
+    """root: beginning of the addresses of all artifacts."""
     kind = KINDS[artifact.kind]
     return view(
         wire.Artifact,

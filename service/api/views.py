@@ -1,4 +1,4 @@
-"""Answers: made from rows, sent as JSON, and sent again only when they have changed."""
+"""Answers: made from rows, sent as JSON, and with 304 if the client has them already."""
 
 import json
 from http import HTTPStatus
@@ -13,35 +13,37 @@ UNCHANGED: Final[dict[int | str, Any]] = {304: {"description": "As `If-None-Matc
 
 
 def view(shown: type[Shown], row: object, **given: Any) -> Shown:
-    """A row as `occluscope.wire` has it, each field from the attribute of its name.
+    """Make an object of `occluscope.wire` from a row: each field from the row's attribute of the same name.
 
-    given: fields that the row does not have, or has otherwise.
+    given: fields that the row does not have, or has in another form.
     """
     found = {name: getattr(row, name) for name in shown.model_fields if name not in given}
     return shown(**found, **given)
 
 
 def answer(content: BaseModel, status: HTTPStatus = HTTPStatus.OK) -> Response:
-    """The response that has it as JSON."""
+    """A response with this content as JSON."""
     try:
         text = content.model_dump_json()  # a page of results in a sixth of json.dumps' time
-    except PydanticSerializationError:  # half of a surrogate pair in a job's parameters: JSON has it only escaped
+    except (
+        PydanticSerializationError
+    ):  # half of a surrogate pair in a job's parameters, which JSON can only have escaped
         text = json.dumps(content.model_dump(mode="json"), separators=(",", ":"))
     return Response(text, status, mimetype="application/json")
 
 
 def is_known(etag: str) -> bool:
-    """Whether whoever asks has the answer of this ETag."""
+    """Whether the client already has the answer with this ETag."""
     return request.if_none_match.contains_weak(etag)
 
 
 def unchanged(etag: str, *, weak: bool = False) -> Response:
-    """Says that the answer which is known still holds."""
+    """A 304: the client's answer is still right."""
     return revalidated(Response(status=HTTPStatus.NOT_MODIFIED), etag, weak=weak)
 
 
 def revalidated(response: Response, etag: str, *, weak: bool = False) -> Response:
-    """The response of an owner, to be kept and asked for again. weak: equal ETags stand for what means the same."""
+    """Let the client cache this answer and revalidate it. weak: answers with this ETag may differ in bytes."""
     response.set_etag(etag, weak=weak)
     response.vary.update(("Authorization", "Cookie"))
     response.cache_control.private = True

@@ -1,4 +1,4 @@
-"""What a job's models gave for the same question, brought together."""
+"""Comparing the results that a job's models gave for the same picture."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -20,9 +20,9 @@ METRICS_COMPARED = "metrics_compared"
 
 
 def compare_models(database: Database, job_id: str, report: Sink) -> Outcome:
-    """Each result that at least two models gave under one name, of one picture, in one variant; and all numbers.
+    """Compare each result that at least two models gave (same name, picture and variant), and all metrics.
 
-    One question after the other is read, and what its answers come to is given.
+    One comparison after the other is read, made and given.
     """
     with database.reading() as session:
         models = models_of(session, [job_id])[job_id]
@@ -39,7 +39,7 @@ def compare_models(database: Database, job_id: str, report: Sink) -> Outcome:
 
 
 def _answers(database: Database, ids: dict[str, str]) -> dict[str, Result]:
-    """By model."""
+    """The results to compare, by model."""
     with database.reading() as session:
         return {model: stored_result(session.get_one(Artifact, artifact)) for model, artifact in ids.items()}
 

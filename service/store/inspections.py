@@ -1,6 +1,6 @@
-"""Models that workers inspect: described by their owner, run once by a unit without an analysis, and their cards kept.
+"""Inspecting models: a unit without an analysis runs a model once, and its card is stored.
 
-Such a unit is claimed, leased, tried again and ended as every other; its job is shown to nobody.
+Such a unit is claimed, leased, retried and ended like every other. Its job is not shown in the API.
 """
 
 from sqlalchemy import select, update
@@ -17,11 +17,11 @@ from service.store.states import INSPECT, NO_ANALYSIS, JobState, Priority
 from service.store.tables import Job, Model, new_id
 from service.store.units import commit_unit
 
-_NO_REQUEST = "0" * 64  # nobody sent one
+_NO_REQUEST = "0" * 64  # there was no request
 
 
 def queue_inspection(session: Session, owner: str, description: Description) -> Model:
-    """Store a model and the unit that inspects it; whoever calls this announces one unit."""
+    """Store a model's description and the unit that inspects it; the caller then announces one unit."""
     note_owner(session, owner)
     moment, job_id, name = clock(session), new_id(), description.name
     planned = [PlannedUnit((), 1)]
@@ -54,7 +54,7 @@ def description_of(session: Session, job_id: str) -> Description:
 
 
 def commit_inspection(session: Session, claim: Claim, card: ModelCard) -> bool:
-    """End the unit and keep the model's card; false, with nothing stored, when the claim is gone."""
+    """End the unit and store the model's card; false, with nothing stored, if the claim is gone."""
     if not commit_unit(session, claim, PackedOutcome([], [])):
         return False
     session.execute(update(Model).where(Model.job_id == claim.job_id).values(card=card.model_dump(mode="json")))
@@ -62,5 +62,5 @@ def commit_inspection(session: Session, claim: Claim, card: ModelCard) -> bool:
 
 
 def card_of(model: Model) -> ModelCard | None:
-    """What a worker found; none before that, or where it could not be inspected (see `Model.error`)."""
+    """The card that a worker found; None before that, or if the inspection failed (see `Model.error`)."""
     return None if model.card is None else ModelCard.model_validate(model.card)

@@ -1,4 +1,4 @@
-"""Jobs as their users see them: submitted, shown, listed, deleted."""
+"""Jobs: submitting, showing, listing and deleting them."""
 
 import base64
 import binascii
@@ -42,7 +42,7 @@ def submit_job(
 ) -> Job:
     """Write a job and its units, state ``queued``.
 
-    units: by model. idempotency_key: as its owner has it. named: pictures that its parameters name, for whatever stage.
+    units: by model. idempotency_key: as the owner sent it. named: pictures that the parameters name, for any stage.
     """
     note_owner(session, owner)
     moment = clock(session)
@@ -73,18 +73,18 @@ def submit_job(
 
 
 def find_by_idempotency_key(session: Session, key: str, owner: str) -> Job | None:
-    """The job that its owner submitted under this key."""
+    """The job that this owner submitted under this key."""
     return session.scalar(select(Job).where(Job.idempotency_key == _own_key(owner, key)))
 
 
 def find_job(session: Session, job_id: str, owner: str) -> Job | None:
-    """One job; another owner's is none, and so is one that inspects a model."""
+    """One job of this owner; None for others' jobs and for jobs that inspect a model."""
     query = select(Job).where(Job.id == job_id, Job.owner == owner, Job.analysis != NO_ANALYSIS)
     return session.scalar(query)
 
 
 def delete_job(session: Session, job_id: str) -> bool:
-    """Delete a job with its units and results; a worker that still holds one of them finds its claim gone."""
+    """Delete a job with its units and results; a worker that still holds a unit finds its claim gone."""
     if lock_job(session, job_id) is None:
         return False
     session.execute(delete(Job).where(Job.id == job_id))
@@ -93,7 +93,7 @@ def delete_job(session: Session, job_id: str) -> bool:
 
 @dataclass(frozen=True)
 class JobPage:
-    """A page of jobs, newest first. cursor: of the next page, none on the last."""
+    """A page of jobs, newest first. cursor: of the next page, None on the last."""
 
     jobs: list[Job]
     cursor: str | None
@@ -108,12 +108,12 @@ def list_jobs(
     limit: int = 50,
     cursor: str | None = None,
 ) -> JobPage:
-    """A page of an owner's jobs, by key: pages stay right while jobs come and go.
+    """A page of an owner's jobs. Pages stay right while jobs are added and deleted.
 
     Raises
     ------
     ValueError
-        The cursor is none that this function gave.
+        The cursor was not made by this function.
     """
     query = select(Job).where(Job.owner == owner, Job.analysis != NO_ANALYSIS)
     query = query.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit + 1)
@@ -132,21 +132,21 @@ def list_jobs(
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a job is, and the models that it runs, in the order they were given."""
+    """A job's progress, and its models in the order of the request."""
 
     progress: Progress
     models: list[str]
 
 
 def standing_of(session: Session, jobs: Sequence[Job]) -> dict[str, Standing]:
-    """How several jobs stand, by id."""
+    """The standing of several jobs, by id."""
     ids = [job.id for job in jobs]
     steps, models, moment = steps_of(session, ids), models_of(session, ids), clock(session)
     return {job.id: Standing(_progress(job, *steps.get(job.id, (0, 0)), moment), models[job.id]) for job in jobs}
 
 
 def images_of(session: Session, job_id: str) -> list[str]:
-    """The job's pictures, in the order they were given."""
+    """The ids of the job's pictures, in the order of the request."""
     query = select(JobImage.image_id).where(JobImage.job_id == job_id).order_by(JobImage.position)
     return list(session.scalars(query))
 
@@ -169,7 +169,7 @@ def results_of(session: Session, job_id: str) -> tuple[list[Metric], list[Artifa
 
 
 def jobs_by_state(session: Session) -> dict[str, int]:
-    """How many jobs there are in each state."""
+    """The number of jobs in each state."""
     counts: dict[str, int] = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).all())
     return {state: counts.get(state, 0) for state in JobState}
 

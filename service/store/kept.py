@@ -1,4 +1,4 @@
-"""Arrays that units keep for later stages, read one at a time: hundreds of pictures' fit no memory."""
+"""Arrays that units keep for later stages. They are read one at a time, since all of them may not fit in memory."""
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from service.store.tables import KeptArray, Unit
 
 Reading = Callable[[], AbstractContextManager[Session]]
 
-_PAGE: Final = 500  # parts named in one query
+_PAGE: Final = 500  # parts read in one query
 
 
 def kept_rows(unit_id: str, arrays: Mapping[str, bytes]) -> list[KeptArray]:
@@ -26,9 +26,9 @@ def kept_rows(unit_id: str, arrays: Mapping[str, bytes]) -> list[KeptArray]:
 
 
 def kept_before(reading: Reading, job_id: str, model: str, stages: Sequence[str]) -> Before:
-    """What a model's units of these stages kept; parts are read some at a time, arrays when they are looked at.
+    """What a model's units of these stages kept. Parts are read in portions, and each array when it is accessed.
 
-    reading: opens a session for each look.
+    reading: opens a session for each access.
     """
     return {stage: KeptParts(reading, job_id, model, stage) for stage in stages}
 

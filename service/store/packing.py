@@ -1,4 +1,4 @@
-"""Results made ready to be stored, before the database's turn: bytes and plain facts, or in words why not."""
+"""Packing results into bytes and JSON before the transaction that stores them, or saying why that is not possible."""
 
 import hashlib
 import io
@@ -19,21 +19,21 @@ from service.store.variants import MAX_VARIANT, as_text
 
 KEPT_ARRAY: Final = "array"  # name of a kept array inside its NPZ file
 _NUMBERS: Final = "biuf"  # NumPy's kinds of booleans, integers and floats
-_SHOWN: Final = 80  # characters of a value in a message
+_SHOWN: Final = 80  # characters of a value that a message shows
 
 
 Which = tuple[str, Variant, str | None]  # a result's name, variant and picture
 
 
 class UnpackableError(OccluscopeError):
-    """A result that cannot be stored; the message names it and says what is wrong with it."""
+    """A result cannot be stored; the message names it and says what is wrong."""
 
 
 @dataclass(frozen=True)
 class PackedResult:
-    """A result as its row has it.
+    """A result in the form of its row.
 
-    meta: its facts, as JSON has them. array: in NPY format, and shape its axes; none for kinds without one.
+    meta: its facts as JSON. array: in NPY format, with its shape; None for kinds without an array.
     stored_bytes: of both. The rest as `occluscope.results.NamedResult`.
     """
 
@@ -49,13 +49,13 @@ class PackedResult:
 
     @property
     def which(self) -> Which:
-        """What it is called: of a unit's results no two have the same."""
+        """Its name, variant and picture, which no other result of the unit has."""
         return self.name, self.variant, self.image
 
 
 @dataclass(frozen=True)
 class PackedOutcome:
-    """What a unit gave, as it is stored. kept: arrays for later stages, in NPZ format, by name."""
+    """What a unit gave, in the form of its rows. kept: arrays for later stages, in NPZ format, by name."""
 
     results: Sequence[PackedResult]
     metrics: Sequence[Metric]
@@ -63,9 +63,9 @@ class PackedOutcome:
 
 
 def pack_outcome(outcome: Outcome) -> PackedOutcome:
-    """Pack all that a unit gave.
+    """Pack everything that a unit gave.
 
-    NumPy's numbers become plain ones, and a fact that is NaN (nothing was measured) becomes null.
+    NumPy's numbers become Python's, and a fact that is NaN (nothing was measured) becomes null.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def pack_results(results: Sequence[NamedResult]) -> list[PackedResult]:
 
 
 def pack_metrics(metrics: Sequence[Metric]) -> list[Metric]:
-    """Numbers as their rows have them.
+    """Pack metrics.
 
     Raises
     ------
@@ -101,12 +101,12 @@ def pack_metrics(metrics: Sequence[Metric]) -> list[Metric]:
 
 
 def require_each_once(results: Sequence[PackedResult]) -> None:
-    """No two results of a unit have name, variant and picture in common: which of them should be shown?
+    """Require that no two results of a unit have the same name, variant and picture.
 
     Raises
     ------
     UnpackableError
-        Two have.
+        Two have the same.
     """
     for which, times in Counter(result.which for result in results).items():
         if times > 1:
@@ -114,12 +114,12 @@ def require_each_once(results: Sequence[PackedResult]) -> None:
 
 
 def require_none_given_before(results: Sequence[PackedResult], given: Iterable[Which]) -> None:
-    """None of a unit's results is one that it gave before.
+    """Require that a unit gives no result that it gave before.
 
     Raises
     ------
     UnpackableError
-        One is.
+        It gave one before.
     """
     asked = {result.which for result in results}
     for which in given:
@@ -180,10 +180,10 @@ def _packed_metric(metric: Metric) -> Metric:
 
 
 def _plain(value: Any, path: str) -> Any:
-    """A fact as JSON has it. path: its way from the facts' root, for messages."""
+    """A fact as JSON. path: of the fact, for messages."""
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         number = value.item()
-        value = float(number) if isinstance(number, np.floating) else number  # long doubles have no plain one
+        value = float(number) if isinstance(number, np.floating) else number  # long doubles have no equal in Python
     if isinstance(value, str):
         _require_text(value, path)
         return str(value)
@@ -211,7 +211,7 @@ def _key(key: Any, path: str) -> str:
 
 
 def _require_text(value: Any, what: str, *, optional: bool = False) -> None:
-    """Text that every database takes."""
+    """Require text that every database can store."""
     if optional and value is None:
         return
     if not isinstance(value, str):
@@ -221,7 +221,7 @@ def _require_text(value: Any, what: str, *, optional: bool = False) -> None:
 
 
 def _require_variant(variant: Any) -> None:
-    """Parts of text that every database takes, and no more of it than the column has."""
+    """Require parts of text that every database can store, and that fit in the column."""
     if not isinstance(variant, Variant):
         raise UnpackableError(f"variant is a {type(variant).__name__} ({_shown(repr(variant))}); right is a Variant")
     for name, value in variant.parts:

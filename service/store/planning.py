@@ -1,4 +1,4 @@
-"""What is planned when a stage has ended: its model's next stage, and after all models' stages their comparison."""
+"""Planning what follows a stage: the model's next stage, or the comparison of all models."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -22,14 +22,14 @@ from service.store.tables import Artifact, Image, Job, JobImage, NamedImage, Sta
 from service.store.upsert import insert_ignoring
 
 _MADE: Final = "units_made"
-_NOT_PLANNED: Final = "following"  # name of a stage in place of those that are not known
+_NOT_PLANNED: Final = "following"  # name of a stage that stands for those that are not known
 _log = structlog.get_logger(__name__)
 
 
 def plan_following(session: Session, job: Job, model: str, moment: datetime) -> bool:
-    """Make the units that can be made now that a model's stage has ended; false where there are none.
+    """Plan the units that follow a model's stage that has ended; return false if there are none.
 
-    job: locked by the caller. A plan that fails makes one unit, which has failed: the job ends with that reason.
+    job: locked by the caller. If planning fails, it makes one failed unit, whose reason the job ends with.
     """
     stages = stages_of(session, job.id)
     if model and _plan_later(session, job, stages, model, moment):
@@ -44,12 +44,12 @@ def plan_following(session: Session, job: Job, model: str, moment: datetime) -> 
 
 
 def units_made(session: Session) -> int:
-    """How many units this transaction put into the queue: when it has ended, workers are to be told of them."""
+    """How many units this transaction has queued; they are announced to workers once it has ended."""
     return int(session.info.get(_MADE, 0))
 
 
 def _plan_later(session: Session, job: Job, stages: Sequence[Stage], model: str, moment: datetime) -> bool:
-    """Make the units of the model's next stage that has any."""
+    """Plan the model's next stage that has units."""
     last = [stage for stage in stages if stage.model == model][-1]
     if not last.succeeded or job.analysis == NO_ANALYSIS:
         return False
@@ -81,13 +81,13 @@ def _planned(session: Session, job: Job, spec: AnalysisSpec, stage: PlannedStage
 
 
 def _images(session: Session, job_id: str) -> list[ImageRef]:
-    """The job's pictures, in its order."""
+    """The job's pictures, in the job's order."""
     query = select(Image.id, Image.width, Image.height).join(JobImage).where(JobImage.job_id == job_id)
     return [ImageRef(*row) for row in session.execute(query.order_by(JobImage.position))]
 
 
 def _comparison(session: Session, job_id: str) -> list[PlannedUnit]:
-    """One unit: a step for each question that two models answered, and one for all numbers."""
+    """One unit, with a step for each result that several models gave and one for all metrics."""
     question = (Artifact.name, Artifact.variant, Artifact.image_id)
     query = select(*question).join(Unit, Unit.id == Artifact.unit_id)
     query = query.where(Artifact.job_id == job_id, is_shown(Artifact), ~Artifact.preview).group_by(*question)
@@ -98,16 +98,16 @@ def _comparison(session: Session, job_id: str) -> list[PlannedUnit]:
 def _queue_units(
     session: Session, job: Job, stage: str, model: str, planned: Sequence[PlannedUnit], moment: datetime
 ) -> None:
-    """Put a stage's units into the queue, behind all others of the job."""
+    """Queue a stage's units, behind all others of the job."""
     _hold_pictures(session, job.id, planned)
     _add_stage(session, job, stage, model, planned, moment)
     session.info[_MADE] = units_made(session) + len(planned)
 
 
 def _hold_pictures(session: Session, job_id: str, planned: Sequence[PlannedUnit]) -> None:
-    """Keep pictures that these units need beside the job's own from being deleted before it.
+    """Keep further pictures that these units need from being deleted before the job.
 
-    A unit whose picture is gone already says so when it is computed.
+    If such a picture is already deleted, its unit fails with that reason.
     """
     needed = {image for unit in planned for image in unit.images}
     needed -= set(session.scalars(select(JobImage.image_id).where(JobImage.job_id == job_id))) if needed else set()
@@ -117,7 +117,7 @@ def _hold_pictures(session: Session, job_id: str, planned: Sequence[PlannedUnit]
 
 
 def _fail_stage(session: Session, job: Job, stage: str, model: str, error: str, moment: datetime) -> None:
-    """A unit that has failed, in the place of those that could not be planned."""
+    """Add a failed unit in place of those that could not be planned."""
     (unit,) = _add_stage(session, job, stage, model, [PlannedUnit((), 1)], moment)
     unit.state, unit.error, unit.finished_at = UnitState.FAILED, error, moment
     session.flush()

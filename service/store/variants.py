@@ -1,4 +1,4 @@
-"""Variants of results as their column has them: text that is equal where they are, so that a constraint can hold it."""
+"""The column type of variants: equal variants are stored as equal text, so that a unique constraint can include it."""
 
 import json
 from typing import Final
@@ -13,7 +13,7 @@ _ON_SQLITE: Final = 300  # which takes any length, and changes no column's type
 
 
 class VariantText(TypeDecorator[Variant]):
-    """A variant as a JSON object of its parts, in their order; empty text where it has none."""
+    """A variant as a JSON object of its parts, in their order; empty text if it has no parts."""
 
     impl = String
     cache_ok = True
@@ -29,5 +29,5 @@ class VariantText(TypeDecorator[Variant]):
 
 
 def as_text(variant: Variant) -> str:
-    """What the column has."""
+    """The text of a variant in the column."""
     return json.dumps(variant.to_json(), ensure_ascii=False, separators=(",", ":")) if variant else ""
