@@ -122,6 +122,7 @@ class Executor:
         try:
             if claim.stage == INSPECT:
                 return Inspected(inspected_card(claim, self._database))
+            report.forget_earlier()
             outcome = computed(claim, report, self._database, self._models)
             return Succeeded(report.given.rest(outcome), report.given.stored)
         except BaseException as raised:  # noqa: BLE001 - whatever a model raises (SystemExit), its job must end with a reason

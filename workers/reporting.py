@@ -16,7 +16,7 @@ from service.store.database import Database
 from service.store.given import Given
 from service.store.leases import Claim
 from service.store.packing import PackedResult, pack_results
-from service.store.units import give_results, report_progress
+from service.store.units import forget_earlier, give_results, report_progress
 from workers.activity import Activity
 from workers.giving import Giving
 from workers.patience import write_patiently
@@ -51,6 +51,22 @@ class UnitReport:
         self._written = self._previewed = 0.0
         self._steps_done = 0
         self.given = Giving(self._store)
+
+    def forget_earlier(self) -> None:
+        """Delete what earlier claims of the unit gave, in portions that hold up no other writer for long."""
+        is_all = not self._claim.has_given
+
+        def write(session: Session) -> bool:
+            nonlocal is_all
+            held, is_all = forget_earlier(session, self._claim)
+            return held
+
+        while not is_all:
+            self._activity.note_progress()
+            self._require_wanted()
+            if not write_patiently(self._database, write, self.is_unwanted_after).held:
+                self._lost.set()
+                self._require_wanted()
 
     def wait(self) -> None:
         """Report that the unit waits, for a picture: it may go on for long, and is no progress of the worker's."""

@@ -63,7 +63,7 @@ def cancel_job(session: Session, job_id: str) -> JobState | None:
     )
     count_all_ended(session, job_id)
     session.execute(delete(Artifact).where(Artifact.job_id == job_id, Artifact.preview))
-    forget_given(session, and_(Unit.job_id == job_id, Unit.state == UnitState.CANCELLED))
+    forget_given(session, and_(Unit.job_id == job_id, Unit.has_given, Unit.state == UnitState.CANCELLED))
     note_change(job, of_results=True)
     forget_kept(session, job_id)
     _end(session, job, JobState.CANCELLED, moment)

@@ -33,8 +33,8 @@ _LONGEST_LEASES: Final = 2.0  # a lease that runs longer than so many was writte
 class Claim:
     """A worker's right to one unit. fence: the number that every write under it is held against.
 
-    owner: whose job it is of. attempts, outages: as of `service.store.tables.Unit`; this claim is counted among the
-    attempts.
+    owner: whose job it is of. attempts, outages, has_given: as of `service.store.tables.Unit`; this claim is counted
+    among the attempts.
     """
 
     unit_id: str
@@ -49,6 +49,7 @@ class Claim:
     stage: str = FIRST
     attempts: int = 1
     outages: int = 0
+    has_given: bool = False
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,7 @@ def claim_unit(session: Session, unit_id: str, worker_id: str, lease_seconds: fl
         stage=claimed.stage,
         attempts=claimed.attempts,
         outages=claimed.outages,
+        has_given=claimed.has_given,
     )
 
 
@@ -125,7 +127,8 @@ def end_lease(session: Session, claim: Claim) -> bool:
 def give_back_unit(session: Session, claim: Claim, *, failed_attempt: bool = False, outage: bool = False) -> bool:
     """Put the unit back in the queue, as a worker that stops does; it is no failed attempt unless that is said.
 
-    What it gave is forgotten. outage: it is given back since the database was away. False when the claim is gone.
+    What it gave stays hidden, and is deleted now or later. outage: it is given back since the database was away. False
+    when the claim is gone.
     """
     given_back = share_job(session, claim.job_id) and change_held(
         session,

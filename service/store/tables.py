@@ -238,6 +238,7 @@ class Unit(Base):
     stage: of the analysis, or the comparison of models. model: that it runs; empty for one that compares models.
     fence: grows by one with every claim; only the holder of the current number may write.
     results_version: of its job, when what is shown of its results last changed.
+    has_given: it may have given results that are hidden, as it has not succeeded; see `service.store.given`.
     attempts: claims that were not given back. outages: how often it was given back since the database was away.
     leased_until: while running, when the claim runs out unless its worker renews it.
     owner, priority, submitted_at: its job's, since units are claimed in their order. queued_at: the last time.
@@ -260,6 +261,7 @@ class Unit(Base):
             sqlite_where=text("state = 'running'"),
             postgresql_where=text("state = 'running'"),
         ),
+        Index("ix_units_given", "job_id", sqlite_where=text("has_given = 1"), postgresql_where=text("has_given")),
     )
 
     id: Mapped[str] = mapped_column(String(_ID), primary_key=True, default=new_id)
@@ -281,6 +283,7 @@ class Unit(Base):
     fence: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
     outages: Mapped[int] = mapped_column(default=0, server_default=text("0"))
+    has_given: Mapped[bool] = mapped_column(default=False, server_default=false())
     worker_id: Mapped[str | None] = mapped_column(String(_NAME))
     leased_until: Mapped[datetime | None]
     started_at: Mapped[datetime | None]

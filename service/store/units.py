@@ -52,7 +52,7 @@ def give_results(
 ) -> bool:
     """Store what a unit that runs gave since; false, with nothing stored, when the claim is gone.
 
-    It is shown once the unit has succeeded, and forgotten where that ends otherwise. before: what it gave until then.
+    It is shown once the unit has succeeded, and deleted where that ends otherwise. before: what it gave until then.
     again: it is tried once more, and may be stored already by a commit that was not acknowledged.
 
     Raises
@@ -62,9 +62,18 @@ def give_results(
     """
     if not share_job(session, claim.job_id) or not lock_held(session, claim):
         return False
-    if not (again and _is_stored(session, claim, before, results)):
+    if before == NOTHING or not (again and _is_stored(session, claim, before, results)):
         _store_results(session, claim, before, results, metrics)
+    if before == NOTHING:
+        change_held(session, claim, has_given=True)
     return True
+
+
+def forget_earlier(session: Session, claim: Claim) -> tuple[bool, bool]:
+    """Delete a portion of what earlier claims of the unit gave; whether the claim holds, whether nothing is left."""
+    if not share_job(session, claim.job_id) or not lock_held(session, claim):
+        return False, False
+    return True, forget_given(session, Unit.id == claim.unit_id)
 
 
 def commit_unit(session: Session, claim: Claim, outcome: PackedOutcome, before: Given = NOTHING) -> bool:
@@ -88,6 +97,7 @@ def commit_unit(session: Session, claim: Claim, outcome: PackedOutcome, before: 
         results_version=next_results_version(job),
         finished_at=moment,
         leased_until=None,
+        has_given=False,
     )
     if not ended:
         return False
@@ -165,8 +175,8 @@ def _store_results(
         *(_artifact_row(claim, place, packed) for place, packed in enumerate(results, start=before.results)),
         *(_metric_row(claim, place, metric) for place, metric in enumerate(metrics, start=before.metrics)),
     ]
-    if before == NOTHING:
-        forget_given(session, Unit.id == claim.unit_id)  # whatever an earlier claim left: there is none as a rule
+    while before == NOTHING and not forget_given(session, Unit.id == claim.unit_id):
+        pass  # what an earlier claim left; as a rule it is gone, see `forget_earlier`
     if not before.results:
         session.add_all(rows)
         return

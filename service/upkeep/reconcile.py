@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from service.queue import MOST_MESSAGES, Queue
 from service.settings import Settings
 from service.store.database import Database, clock
+from service.store.given import forget_of_ended
 from service.store.leases import Freed, free_expired_units, next_expiry
 from service.store.scheduling import count_waiting
 from service.store.workers import forget_silent_workers
@@ -20,17 +21,23 @@ from service.upkeep.retention import delete_what_is_over
 _SILENT_HEARTBEATS: Final = 20  # without a heartbeat, after which a worker's row is deleted
 _RETENTION_SECONDS: Final = 60.0  # between two deletions of old jobs
 _SHORTEST_WAIT_SECONDS: Final = 0.1
+_PORTIONS: Final = 20  # of hidden results that are deleted in one round
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one round did. announced: messages sent. patient: expired leases were not acted on this time."""
+    """What one round did.
+
+    announced: messages sent. patient: expired leases were not acted on this time. unfinished: hidden results may be
+    left to be deleted.
+    """
 
     freed: list[Freed]
     announced: int
     patient: bool = False
+    unfinished: bool = False
 
 
 class Reconciler:
@@ -49,8 +56,8 @@ class Reconciler:
         while not stop.wait(wait_seconds):
             wait_seconds = self._config.reconcile_seconds
             try:
-                self.round()
-                wait_seconds = self._until_next()
+                ended = self.round()
+                wait_seconds = _SHORTEST_WAIT_SECONDS if ended.unfinished else self._until_next()
             except SQLAlchemyError as error:
                 _log.warning("database out of reach", error=str(error))
             except Exception:  # noqa: BLE001 - whatever it is, leases go on being freed
@@ -63,7 +70,7 @@ class Reconciler:
         if time.monotonic() >= self._retention_due:
             delete_what_is_over(self._database, self._config)
             self._retention_due = time.monotonic() + _RETENTION_SECONDS
-        return Round(freed, announced, patient)
+        return Round(freed, announced, patient, self._forget())
 
     def free(self) -> tuple[list[Freed], bool]:
         """Free units whose lease has expired. Return them, and whether expired leases were not acted on this time."""
@@ -77,6 +84,14 @@ class Reconciler:
                 "lease ran out", job=unit.job_id, unit=unit.unit_id, attempts=unit.attempts, failed=unit.failed
             )
         return freed, patient
+
+    def _forget(self) -> bool:
+        """Delete what units gave that have failed or were cancelled, in portions; whether some may be left."""
+        for _ in range(_PORTIONS):
+            with self._database.writing() as session:
+                if not forget_of_ended(session):
+                    return False
+        return True
 
     def _announce(self) -> int:
         """Send the messages that are missing: the broker lost them, or was unreachable when they were to be sent."""

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import func, select, text, update
@@ -13,14 +14,14 @@ from sqlalchemy.orm import Session
 from occluscope.results import Variant
 from service.store.database import Database, clock
 from service.store.ending import cancel_job
-from service.store.given import NOTHING, Given
+from service.store.given import NOTHING, Given, forget_of_ended
 from service.store.jobs import delete_job, results_of
 from service.store.leases import Claim, claim_unit, free_expired_units, give_back_unit
 from service.store.locks import lock_job
 from service.store.packing import PackedOutcome, UnpackableError
 from service.store.results import find_artifact, names_of_results, results_page
 from service.store.tables import Artifact, Job, Metric, Unit
-from service.store.units import commit_unit, fail_unit, give_results, report_progress
+from service.store.units import commit_unit, fail_unit, forget_earlier, give_results, report_progress
 from tests.parts import wait_until
 from tests.unit.store.conftest import SubmitUnits, outcome
 
@@ -52,6 +53,12 @@ def give(database: Database, claim: Claim, seeds: list[int]) -> Given:
 def rows(database: Database) -> int:
     with database.reading() as session:
         return sum(session.scalar(select(func.count()).select_from(table)) or 0 for table in (Artifact, Metric))
+
+
+def rows_of(database: Database, unit_id: str) -> int:
+    with database.reading() as session:
+        counts = (select(func.count()).where(table.unit_id == unit_id) for table in (Artifact, Metric))
+        return sum(session.scalar(count) or 0 for count in counts)
 
 
 def packed_bytes(artifact: Artifact) -> int:
@@ -160,9 +167,88 @@ def test_of_a_unit_that_ends_otherwise_nothing_is_left(database: Database, submi
             assert [str(one.variant) for one in results_of(session, job_id)[1]] == ["1", "1", "2", "2", "7", "7"]
 
 
+@pytest.mark.parametrize("ends", OTHER_ENDS)
+def test_many_results_of_a_unit_that_ends_otherwise_are_hidden_at_once_and_deleted_in_portions(
+    database: Database, submit: SubmitUnits, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No end of a unit takes longer, nor holds other writers up for longer, the more the unit gave."""
+    monkeypatch.setattr("service.store.given._PORTION_ROWS", 3)
+    job_id, (unit_id, other_id) = submit(2)
+    other = claimed(database, other_id)
+    with database.writing() as session:
+        assert commit_unit(session, other, some(7), give(database, other, []))
+    claim = claimed(database, unit_id)
+    give(database, claim, [1, 2, 3, 4])
+    shown = rows_of(database, other_id)
+    with database.writing() as session:
+        assert OTHER_ENDS[ends](session, claim)
+    assert rows_of(database, unit_id) == 12 - 3
+    with database.reading() as session:
+        metrics, artifacts = results_of(session, job_id)
+        assert len(metrics) + len(artifacts) == shown
+        assert {row.unit_id for row in results_page(session, job_id, limit=10).artifacts} <= {other_id}
+    waits = ends in {"is given back", "is left by its worker"}
+    again = claimed(database, unit_id) if waits else None
+    left = []
+    is_all = False
+    while not is_all:
+        with database.writing() as session:
+            if again:
+                held, is_all = forget_earlier(session, again)
+                assert held
+            else:
+                is_all = not forget_of_ended(session)
+        left.append(rows_of(database, unit_id))
+    assert left[-1] == 0
+    assert all(before - after <= 6 for before, after in pairwise([9, *left]))
+    assert rows_of(database, other_id) == shown
+    with database.reading() as session:
+        assert not session.scalars(select(Unit.id).where(Unit.has_given)).all()
+        metrics, artifacts = results_of(session, job_id)
+        assert job(database, job_id).stored_bytes == sum(packed_bytes(one) for one in artifacts)
+
+
+def test_large_results_are_deleted_a_few_at_a_time(
+    database: Database, submit: SubmitUnits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as smaller:
+        smaller.setattr("service.store.given._PORTION_BYTES", 1)
+        _, (unit_id,) = submit(1)
+        claim = claimed(database, unit_id)
+        give(database, claim, [1, 2, 3])
+        with database.writing() as session:
+            assert fail_unit(session, claim, "reason")
+        assert rows_of(database, unit_id) in {7, 8}, "one with an array went"
+    with database.writing() as session:
+        assert forget_of_ended(session)
+    assert rows_of(database, unit_id) == 0
+    with database.writing() as session:
+        assert not forget_of_ended(session)
+
+
+def test_a_job_with_hidden_results_is_deleted_whole(
+    database: Database, submit: SubmitUnits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.given._PORTION_ROWS", 1)
+    job_id, (unit_id,) = submit(1)
+    give(database, claimed(database, unit_id), [1, 2])
+    with database.writing() as session:
+        assert cancel_job(session, job_id) == "cancelled"
+    assert rows(database) > 0
+    with database.writing() as session:
+        assert delete_job(session, job_id)
+    assert rows(database) == 0
+    with database.writing() as session:
+        assert not forget_of_ended(session)
+
+
+@pytest.mark.parametrize("portion", [1, 1000])
 @pytest.mark.parametrize("gives", [False, True])
-def test_a_success_has_nothing_of_an_earlier_claim(database: Database, submit: SubmitUnits, gives: bool) -> None:
+def test_a_success_has_nothing_of_an_earlier_claim(
+    database: Database, submit: SubmitUnits, gives: bool, portion: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whoever freed the unit may be of a version that forgot nothing."""
+    monkeypatch.setattr("service.store.given._PORTION_ROWS", portion)
     job_id, (unit_id,) = submit(1)
     give(database, claimed(database, unit_id), [1, 2])
     with database.writing() as session:

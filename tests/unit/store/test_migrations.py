@@ -15,9 +15,9 @@ from service.store.given import NOTHING
 from service.store.images import add_image, find_image
 from service.store.jobs import find_by_idempotency_key, images_of, results_of, submit_job
 from service.store.keys import NOBODY
-from service.store.leases import claim_unit
+from service.store.leases import claim_unit, give_back_unit
 from service.store.migrate import alembic_config, migrate
-from service.store.packing import pack_outcome
+from service.store.packing import PackedOutcome, pack_outcome
 from service.store.planning import units_made
 from service.store.results import results_page
 from service.store.scheduling import due_unit
@@ -298,6 +298,40 @@ def test_split_pictures_between_two_stages_go_down_and_up_again(database: Databa
         assert connection.execute(text("SELECT still_open, steps_done FROM stages")).all() == [(1, 300)]
     command.upgrade(config, "head")
     assert_ends_as_ever(database, job_id)
+
+
+def test_what_is_hidden_is_gone_in_a_version_that_deletes_nothing_later(
+    database: Database, submit: SubmitUnits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A unit that was given back, and one that failed; what another's succeeded and a running one's gave stays."""
+    monkeypatch.setattr("service.store.given._PORTION_ROWS", 1)
+    _, unit_ids = submit(4)
+    with database.writing() as session:
+        for unit_id, end in zip(unit_ids, ("given back", "failed", "running", "succeeded"), strict=True):
+            claim = claim_unit(session, unit_id, "w", 30)
+            assert claim is not None
+            assert give_results(session, claim, NOTHING, outcome().results, outcome().metrics)
+            session.flush()
+            if end == "given back":
+                assert give_back_unit(session, claim)
+            elif end == "failed":
+                assert fail_unit(session, claim, "reason")
+            elif end == "succeeded":
+                assert commit_unit(
+                    session, claim, PackedOutcome([], []), NOTHING.plus(outcome().results, outcome().metrics)
+                )
+    of_each = len(outcome().results)
+    by_unit = text("SELECT units.state FROM artifacts JOIN units ON units.id = unit_id ORDER BY units.position")
+    kept = ["running"] * of_each + ["succeeded"] * of_each
+    with database.engine.begin() as connection:
+        assert connection.execute(by_unit).scalars().all() == ["queued", "failed", *kept]
+    command.downgrade(alembic_config(database), "0015")
+    with database.engine.begin() as connection:
+        assert connection.execute(by_unit).scalars().all() == kept
+    command.upgrade(alembic_config(database), "head")
+    with database.reading() as session:
+        given = select(Unit.state).where(Unit.has_given)
+        assert session.scalars(given).all() == ["running"]
 
 
 @pytest.mark.parametrize("stage", ["work", "maps"])

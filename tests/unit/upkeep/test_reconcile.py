@@ -4,21 +4,25 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import func, select, update
 
 from service.queue import Queue
 from service.settings import Settings
 from service.store.database import Database, clock
+from service.store.ending import cancel_job
+from service.store.given import NOTHING
 from service.store.leases import claim_unit
-from service.store.tables import Unit
+from service.store.tables import Artifact, Unit
+from service.store.units import give_results
 from service.upkeep.reconcile import Reconciler, _Watch
 from tests.parts import BROKERS, free_port, wait_until
-from tests.unit.store.conftest import SubmitUnits, submit
+from tests.unit.store.conftest import SubmitUnits, outcome, submit
 from workers.activity import Activity
 from workers.watchdog import Watchdog
 
@@ -70,6 +74,30 @@ def test_every_unit_that_waits_has_a_message_and_no_more(
     silence(database)
     (freed,) = reconciler.round().freed
     assert (freed.unit_id, freed.failed) == (units[0], False)
+
+
+def test_hidden_results_of_a_cancelled_job_are_deleted_within_some_rounds(
+    database: Database, submit: SubmitUnits, config: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few portions in each, so that leases are looked at in between."""
+    monkeypatch.setattr("service.store.given._PORTION_ROWS", 1)
+    monkeypatch.setattr("service.upkeep.reconcile._PORTIONS", 2)
+    reconciler = Reconciler(database, Queue(config), config)
+    job_id, (unit_id,) = submit(1)
+    with database.writing() as session:
+        held = claim_unit(session, unit_id, "w", LEASE_SECONDS)
+        assert held is not None
+        results = [*outcome().results] * 3
+        named = [replace(one, name=f"{one.name}{number}") for number, one in enumerate(results)]
+        assert give_results(session, held, NOTHING, named, [])
+        assert cancel_job(session, job_id) == "cancelled"
+    left = []
+    unfinished = True
+    while unfinished:
+        unfinished = reconciler.round().unfinished
+        with database.reading() as session:
+            left.append(session.scalar(select(func.count()).select_from(Artifact)))
+    assert left == [3, 1, 0, 0], "the last round finds none"
 
 
 def test_after_time_was_missed_nobodys_lease_is_judged(

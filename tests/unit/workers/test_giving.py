@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from occluscope import analyses
 from occluscope.analyses.contract import Outcome, Sink
@@ -220,6 +221,37 @@ def test_a_unit_that_catches_that_it_is_wanted_no_more_waits_again_and_whole(
         return Outcome([], [])
 
     assert run(again).state == "succeeded"
+    assert stored(database) == COUNT
+
+
+def test_a_worker_deletes_in_portions_what_an_earlier_claim_gave_and_then_begins(
+    database: Database, executor: Executor, run: Callable[[Give], Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.given._PORTION_ROWS", 1)
+    transactions: list[int] = []
+
+    def stopped(report: Sink) -> Outcome:
+        report.give(a_map(number) for number in range(COUNT))
+        executor.stopping.set()
+        report(1)
+        return Outcome([], [])
+
+    def again(report: Sink) -> Outcome:
+        assert stored(database) == 0
+        report.give(a_map(number) for number in range(COUNT))
+        return Outcome([], [])
+
+    def count(_session: Session, _flush_context: Any = None) -> None:
+        transactions.append(1)
+
+    assert run(stopped).state == "running"
+    left = stored(database)
+    assert left > 1, "a portion is deleted when the unit is given back, no more"
+    executor.stopping.clear()
+    event.listen(Session, "after_commit", count)
+    assert run(again).state == "succeeded"
+    event.remove(Session, "after_commit", count)
+    assert len(transactions) > left
     assert stored(database) == COUNT
 
 
