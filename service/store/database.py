@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from service.store.tallies import write_tallies
 
 SQLITE_BUSY_SECONDS: Final = 30  # for which a writer waits for another writer
+_SNAPSHOT: Final = "REPEATABLE READ"  # of PostgreSQL; SQLite always reads a snapshot
 _WRITES: Final = "occluscope_writes"
 _SQLITE_PRIMARY: Final = 0xFF  # of an extended error code
 _SQLITE_OUTAGES: Final = frozenset(
@@ -62,14 +63,15 @@ class Database:
         )
         self._turn = threading.Lock() if self.is_sqlite else nullcontext()
         self.engine: Engine = create_engine(url, hide_parameters=True, **options)  # errors are logged
+        self._snapshots = self.engine if self.is_sqlite else self.engine.execution_options(isolation_level=_SNAPSHOT)
         if self.is_sqlite:
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A transaction that only reads."""
-        with Session(self.engine) as session:
+        """A transaction that only reads; all that it reads is of one moment, that of its first query."""
+        with Session(self._snapshots) as session:
             yield session
 
     @contextmanager

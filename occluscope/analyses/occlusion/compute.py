@@ -43,7 +43,10 @@ def curves(work: Work, report: Report) -> Outcome:
     experiment, shares = _experiment(work), Shares.of(work)
     scan = shares.response(number).scan
     base = _base(work, experiment, shares, report)
-    one = target_maps(experiment, base, number, experiment.grid(number), scan)[target]
+    places = experiment.map_places(base)
+    if places.index(places[target]) < target:  # the target's map is an earlier target's, and so are its curves
+        return Outcome([], [])
+    one = target_maps(experiment, base, number, experiment.grid(number), scan)[places[target]]
     return Outcome([], [], dict(Runner(work.model(), experiment, report).curves(one)))
 
 
@@ -57,6 +60,8 @@ def maps(work: Work, report: Report) -> Outcome:
     for number in range(len(experiment.params.window)):
         report(0)
         response = shares.response(number)
+        places = experiment.map_places(base)
+        response = replace(response, curves={places[target]: found for target, found in response.curves.items()})
         if experiment.params.precision == "half":
             error = precision_error(work.model(), experiment, base, number, response.scan)
             response = replace(response, precision_error=error)

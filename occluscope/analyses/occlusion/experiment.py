@@ -71,6 +71,11 @@ class Experiment:
         """The scores that have maps. base: all scores without occlusion, [columns]."""
         return self.outputs.targets(self.params, base)
 
+    def map_places(self, base: Tensor) -> list[int]:
+        """For each of the parameters' targets the place of its map: equal targets share one."""
+        targets = self.targets(base)
+        return [targets.index(target) for target in self.outputs.wanted(self.params, base)]
+
     def feature(self, base: Tensor) -> Target | None:
         """The channel of the feature layer that is most active without occlusion; None if no layer is asked for."""
         layer = self.params.feature_layer

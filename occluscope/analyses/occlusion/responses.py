@@ -18,7 +18,7 @@ class Response:
     """What was found with windows of one size.
 
     seconds: how long the windows took. precision_error: largest difference from full precision, float64 [targets];
-    None if the model ran in full precision. curves: by the target's number.
+    None if the model ran in full precision. curves: by the map's place among `target_maps`.
     """
 
     scan: Scan
@@ -64,7 +64,10 @@ class Shares:
         return None if base is None else torch.from_numpy(base)
 
     def response(self, number: int) -> Response:
-        """The shares' rows one below the other. number: of the size of window."""
+        """The shares' rows one below the other. number: of the size of window.
+
+        Its curves are by the place of the target in the parameters.
+        """
         values = np.concatenate([part.kept[f"values {number}"] for part in self.parts])
         predicted = np.concatenate([part.kept[f"predicted {number}"] for part in self.parts])
         run, equivalents, seconds, followed = np.sum([part.kept[f"counts {number}"] for part in self.parts], axis=0)
@@ -73,7 +76,7 @@ class Shares:
 
     def _curves(self, number: int) -> dict[int, CurveScores]:
         of_maps = {(part.unit.payload["window"], part.unit.payload["target"]): part.kept for part in self.curve_parts}
-        return {target: kept for (window, target), kept in of_maps.items() if window == number}
+        return {target: kept for (window, target), kept in of_maps.items() if window == number and kept}
 
 
 def kept(base: Tensor, sizes: Sequence[Response]) -> dict[str, np.ndarray]:

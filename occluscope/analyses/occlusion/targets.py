@@ -67,13 +67,17 @@ class Outputs:
         return self._top(self.layers[layer], scores)
 
     def targets(self, params: OcclusionParameters, scores: Tensor) -> list[Target]:
-        """The targets of the parameters. scores: of the picture without occlusion, [columns]."""
+        """The targets of the parameters, each once. scores: of the picture without occlusion, [columns]."""
+        return list(dict.fromkeys(self.wanted(params, scores)))
+
+    def wanted(self, params: OcclusionParameters, scores: Tensor) -> list[Target]:
+        """A target for each of the parameters' targets, of which several may be equal ("top1" and its class)."""
         found = []
         for wanted in params.targets:
             head = self._head(wanted)
             index = index_of(wanted, head)
             found.append(self._top(head, scores) if index is None else self._target(head, index))
-        return list(dict.fromkeys(found))
+        return found
 
     def _head(self, wanted: OneTarget) -> Head:
         return self.layers[wanted.layer] if isinstance(wanted, ChannelTarget) else self.own

@@ -11,7 +11,7 @@ from occluscope.analyses.gathering import Gathered
 from occluscope.analyses.occlusion import spec as occlusion
 from occluscope.models.loading import LoadedModel
 from occluscope.pictures.preparation import Picture
-from occluscope.results import ClassMap, Heatmap
+from occluscope.results import ClassMap, Heatmap, Table
 from tests.conftest import random_picture
 from tests.later_stages import no_model, run_later
 
@@ -136,6 +136,28 @@ def test_a_split_picture_with_a_mask_has_curves_and_pointing(
     together = later(lite0, params, parts)
     assert [metric.name for metric in together.metrics] == [metric.name for metric in alone.metrics]
     assert {"pointing_hit", "insertion_auc"} <= {metric.name for metric in together.metrics}
+
+
+def test_a_class_that_is_asked_for_twice_has_one_map_and_its_curves(
+    lite0: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the most probable one and by its number; the channel that is asked for after it has none."""
+    most_probable = {"window": 224, "insertion_deletion": False}
+    params = SPEC.parse(most_probable)
+    table = run(lite0, SPEC.plan(params, lite0.card, IMAGES[:1], {}), params)[0].results[-1].result
+    assert isinstance(table, Table)
+    top = table.rows[0][0]
+    assert isinstance(top, int)
+    channel = {"layer": "_blocks.9", "channel": 3}
+    params = SPEC.parse({"window": 112, "stride": 56, "target": ["top1", top, channel]})
+    (alone,) = run(lite0, SPEC.plan(params, lite0.card, IMAGES[:1], {}), params)
+    split(monkeypatch)
+    units = SPEC.plan(params, lite0.card, IMAGES[:1], {})
+    kept = run(lite0, units, params)
+    together = later(lite0, params, [Part(unit, one.kept) for unit, one in zip(units, kept, strict=True)])
+    assert [(one.name, one.variant) for one in together.results] == [(one.name, one.variant) for one in alone.results]
+    assert [(one.name, one.variant) for one in together.metrics] == [(one.name, one.variant) for one in alone.metrics]
+    assert [one.name for one in alone.results].count("insertion_deletion") == 1
 
 
 def test_every_window_is_in_one_share(lite0: LoadedModel) -> None:

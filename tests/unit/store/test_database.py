@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from service.store.database import Database
 from service.store.migrate import migrate
-from service.store.tables import Worker
+from service.store.tables import Owner, Worker
 from service.store.workers import Pulse, forget_silent_workers, forget_worker, live_workers, note_worker
 
 
@@ -34,6 +34,16 @@ def test_a_reader_is_not_held_up_by_a_writer(database: Database) -> None:
         writer.flush()
         with database.reading() as reader:
             assert reader.scalars(select(Worker.id)).all() == []
+
+
+def test_all_that_a_reader_reads_is_of_one_moment(database: Database) -> None:
+    with database.reading() as session:
+        assert session.scalars(select(Owner.name)).all() == []
+        with database.writing() as other:
+            other.add(Owner(name="ada"))
+        assert session.scalars(select(Owner.name)).all() == []
+    with database.reading() as session:
+        assert session.scalars(select(Owner.name)).all() == ["ada"]
 
 
 @pytest.mark.slow
