@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
 from skimage import data as skimage_data
 from sklearn.datasets import load_sample_image
@@ -24,6 +25,9 @@ from service.store.migrate import migrate
 from service.store.tables import Base
 from tests.effort import LONG
 from tests.postgres import postgres_server
+
+settings.register_profile("any machine", deadline=None)  # a busy one may be slow at any example
+settings.load_profile("any machine")
 
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 TESTS = Path(__file__).parent
